@@ -1,0 +1,128 @@
+"""dareq.json: what is in a folder this project wrote, byte by byte. Standard library only.
+
+    {"format": 1,
+     "kind": "checkpoint" | "onnx",
+     "source": "facebook/opt-125m", "revision": "…" | null,
+     "tensors": {NAME: {"shape": [N, K], "bits": 4, "scheme": "per channel", "method": "dareq",
+                        "file": "model.onnx.data", "offset": 0, "bytes": 294912, "shares": null}, …},
+     "files":   {NAME: {"bytes": 123, "sha256": "…"}, …},       every file of the folder except dareq.json
+     "scores":  {LABEL: ScoreReport, …}}
+
+``file`` of a tensor is one of ``files``; ``offset`` is its first byte there, or null where the container
+(safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to the size.
+A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dareq_edge.errors import ArtifactError
+from dareq_edge.folders import inside, sha256_of
+from dareq_edge.report import ScoreReport
+
+FORMAT = 1
+NAME = "dareq.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One stored tensor; see the module's docstring."""
+
+    shape: tuple[int, ...]
+    bits: int
+    scheme: str
+    method: str | None
+    file: str
+    offset: int | None
+    bytes: int
+    shares: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size and sha256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of dareq.json."""
+
+    kind: str
+    source: str
+    revision: str | None = None
+    tensors: Mapping[str, TensorEntry] = field(default_factory=dict)
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    scores: Mapping[str, ScoreReport] = field(default_factory=dict)
+
+    def expected_bytes(self, file: str) -> int:
+        """Size that ``file`` must have, from the offsets and sizes of its tensors alone."""
+        ends = [t.offset + t.bytes for t in self.tensors.values() if t.file == file and t.offset is not None]
+        return max(ends, default=0)
+
+    def with_files(self, folder: Path) -> Manifest:
+        """A copy that lists every file now in ``folder``, except dareq.json itself."""
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
+        files = {p.relative_to(folder).as_posix(): FileEntry(p.stat().st_size, sha256_of(p)) for p in paths}
+        return replace(self, files=files)
+
+    def with_scores(self, reports: Iterable[ScoreReport]) -> Manifest:
+        """A copy with these reference scores added, keyed by label."""
+        return replace(self, scores={**self.scores, **{r.label: r for r in reports}})
+
+    def write(self, folder: Path) -> None:
+        """Write ``folder/dareq.json``."""
+        data = asdict(self) | {"scores": {k: v.to_json() for k, v in self.scores.items()}}
+        text = json.dumps({"format": FORMAT} | data, indent=1, ensure_ascii=False)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read ``folder/dareq.json``.
+
+        Raises:
+            ArtifactError: There is none, it is not valid, or its format is newer than this version.
+        """
+        try:
+            data: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ArtifactError(f"no {NAME} in {folder}; this is not a folder dareq-edge wrote") from error
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{folder / NAME} cannot be read ({error}); write the folder again") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{folder / NAME} is not format {FORMAT}; update dareq-edge or write the folder again"
+            )
+        try:
+            return cls(
+                kind=data["kind"],
+                source=data["source"],
+                revision=data["revision"],
+                tensors={k: TensorEntry(**(v | {"shape": tuple(v["shape"])})) for k, v in data["tensors"].items()},
+                files={k: FileEntry(**v) for k, v in data["files"].items()},
+                scores={k: ScoreReport.from_json(v) for k, v in data["scores"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{folder / NAME} lacks or mistypes {error}; write the folder again") from error
+
+    def verify(self, folder: Path, *, hashes: bool = True) -> None:
+        """Check that every listed file is there with its size and (``hashes``) sha256.
+
+        Raises:
+            ArtifactError: A file is missing, leads out of the folder, or differs.
+        """
+        for name, entry in self.files.items():
+            path = inside(folder, name)
+            if not path.is_file():
+                raise ArtifactError(f"{name} is missing from {folder}; copy or export the folder again")
+            if path.stat().st_size != entry.bytes:
+                raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {entry.bytes}; copy it again")
+            if hashes and sha256_of(path) != entry.sha256:
+                raise ArtifactError(f"{path} does not match its sha256 in {NAME}; copy or export the folder again")
