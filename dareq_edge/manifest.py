@@ -9,7 +9,8 @@
      "scores":  {LABEL: ScoreReport, …}}
 
 ``file`` of a tensor is one of ``files``; ``offset`` is its first byte there, or null where the container
-(safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to the size.
+(safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to
+the size.
 A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads out of the folder.
 """
 
