@@ -1,0 +1,108 @@
+"""The files beside the graph that make one folder open in optimum, onnxruntime-genai and our runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dareq_edge.errors import ExportError
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+GRAPH_FILE = "model.onnx"
+
+
+def write_client_files(source: Path, out: Path, *, kv_heads: int, head_dim: int) -> None:
+    """Write config.json, generation_config.json, genai_config.json and the tokenizer.
+
+    Args:
+        source: The quantized checkpoint.
+        out: The folder being written.
+        kv_heads: Key/value heads per layer in the graph.
+        head_dim: Width of a head in the graph.
+
+    Raises:
+        ExportError: A value that every client needs is missing from config.json.
+    """
+    config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config.pop("quantization_config", None)
+    _dump(out / "config.json", config)
+    generation = _generation_config(source, config)
+    _dump(out / "generation_config.json", generation)
+    _dump(out / "genai_config.json", _genai_config(config, generation, kv_heads, head_dim))
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    if (out / "tokenizer_config.json").is_file():
+        _adapt_tokenizer(out / "tokenizer_config.json", config)
+
+
+def _dump(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _generation_config(source: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint's own, or the special ids of its config."""
+    path = source / "generation_config.json"
+    if path.is_file():
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return data
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {key: config[key] for key in ids if config.get(key) is not None}
+
+
+def _adapt_tokenizer(path: Path, config: dict[str, Any]) -> None:
+    """onnxruntime-genai accepts a fixed list of tokenizer classes; transformers 5 writes names outside it."""
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    name = data.get("tokenizer_class")
+    if config.get("model_type") == "opt" and name in (None, "TokenizersBackend", "PreTrainedTokenizerFast"):
+        data |= {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}
+        _dump(path, data)
+
+
+def _genai_config(config: dict[str, Any], generation: dict[str, Any], kv_heads: int, head_dim: int) -> dict[str, Any]:
+    """onnxruntime-genai's description of a decoder-only graph (model type "decoder", checked with 0.18)."""
+    context = config.get("max_position_embeddings") or config.get("n_positions")
+    if not context:
+        raise ExportError("config.json names no max_position_embeddings, which onnxruntime-genai needs; add it")
+    layers = config.get("num_hidden_layers") or config.get("n_layer")
+    heads = config.get("num_attention_heads") or config.get("n_head")
+    bos, eos = (generation.get(k, config.get(k)) for k in ("bos_token_id", "eos_token_id"))
+    pad = generation.get("pad_token_id", config.get("pad_token_id"))
+    first_eos = eos[0] if isinstance(eos, list) else eos
+    decoder = {
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "filename": GRAPH_FILE,
+        "head_size": head_dim,
+        "hidden_size": config.get("hidden_size") or config.get("n_embd"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers,
+        "inputs": {
+            "input_ids": "input_ids",
+            "attention_mask": "attention_mask",
+            "position_ids": "position_ids",
+            "past_key_names": "past_key_values.%d.key",
+            "past_value_names": "past_key_values.%d.value",
+        },
+        "outputs": {
+            "logits": "logits",
+            "present_key_names": "present.%d.key",
+            "present_value_names": "present.%d.value",
+        },
+    }
+    model = {
+        "type": "decoder",
+        "bos_token_id": first_eos if bos is None else bos,
+        "eos_token_id": eos,
+        "pad_token_id": first_eos if pad is None else pad,
+        "context_length": context,
+        "vocab_size": config["vocab_size"],
+        "decoder": decoder,
+    }
+    search = {"max_length": context, "do_sample": False, "num_beams": 1, "past_present_share_buffer": True}
+    return {"model": model, "search": search}

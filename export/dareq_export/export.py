@@ -1,0 +1,99 @@
+"""The line of export: capture, clean, bind, verify, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from transformers import AutoConfig, PretrainedConfig
+
+from dareq_edge.errors import ArtifactError, CheckpointError, ExportError
+from dareq_edge.folders import new_folder
+from dareq_edge.manifest import Manifest
+from dareq_edge.progress import Progress, silent
+from dareq_export.bind import DATA_FILE, attach_parameters, detach_parameters, entries, fill, write_data
+from dareq_export.capture import Captured, cache_shape, capture
+from dareq_export.clients import GRAPH_FILE, write_client_files
+from dareq_export.passes import clean
+from dareq_export.source import QuantizedSource
+from dareq_export.verify import verify
+
+
+def export_onnx(
+    source: str | Path, out: str | Path, *, overwrite: bool = False, progress: Progress = silent
+) -> Manifest:
+    """Export a quantized checkpoint to an ONNX folder.
+
+    Args:
+        source: Folder written by ``quantize_checkpoint`` or by transformers' ``save_pretrained`` with DARE-Q.
+        out: Folder to create; it appears whole or not at all.
+        overwrite: Replace ``out`` if it exists.
+        progress: Called with ("capturing", …), ("writing", bytes done, bytes in all) and ("checking", …).
+
+    Returns:
+        The manifest, as written to ``out/dareq.json``.
+
+    Raises:
+        CheckpointError: The source is not a quantized checkpoint or is damaged.
+        UnsupportedArchitectureError: The model cannot be captured.
+        ExportError: The graph is not what was planned.
+    """
+    folder = Path(source)
+    quantized = QuantizedSource.open(folder)
+    config = _config(folder)
+    with new_folder(Path(out), overwrite=overwrite) as scratch:
+        progress("capturing", 0, 1)
+        captured = capture(config, quantized.plan)
+        values = detach_parameters(captured)
+        clean(captured.model)
+        slots = attach_parameters(captured, values)
+        verify(captured, slots, quantized.plan)
+        progress("capturing", 1, 1)
+        total = sum(slot.nbytes for slot in slots.values() if slot.shares is None)
+        for done in write_data(scratch, fill(slots, captured, quantized)):
+            progress("writing", done, total)
+        _save_graph(captured, scratch)
+        kv_heads, head_dim = cache_shape(config)
+        write_client_files(folder, scratch, kv_heads=kv_heads, head_dim=head_dim)
+        manifest = Manifest("onnx", *_provenance(folder), tensors=entries(slots, captured, quantized.plan))
+        manifest = manifest.with_files(scratch)
+        _check(scratch, manifest)
+        manifest.write(scratch)
+    return manifest
+
+
+def _config(folder: Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} is not a configuration transformers knows: {error}"
+        ) from error
+
+
+def _provenance(folder: Path) -> tuple[str, str | None]:
+    """(source, revision) from the quantized checkpoint's own manifest, or the folder's name."""
+    try:
+        manifest = Manifest.read(folder)
+    except ArtifactError:  # written by save_pretrained, which keeps no manifest
+        return folder.name, None
+    return manifest.source, manifest.revision
+
+
+def _save_graph(captured: Captured, scratch: Path) -> None:
+    model = captured.model
+    model.producer_name = "dareq-edge"
+    model.graph.name = "decoder"
+    ir.save(model, scratch / GRAPH_FILE)
+
+
+def _check(scratch: Path, manifest: Manifest) -> None:
+    """The checker accepts the file, and the data file has the size its tensor table says."""
+    try:
+        onnx.checker.check_model(str(scratch / GRAPH_FILE))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ExportError(f"onnx.checker rejects the graph: {error}") from error
+    size, expected = manifest.files[DATA_FILE].bytes, manifest.expected_bytes(DATA_FILE)
+    if size != expected:
+        raise ExportError(f"{DATA_FILE} has {size} bytes; its tensors add up to {expected}")

@@ -1,0 +1,117 @@
+"""QuantizedTensor → the bytes of com.microsoft::MatMulNBits and GatherBlockQuantized.
+
+The only module that speaks ``block_size``. Operator definitions: onnxruntime ContribOperators.md (1.32),
+"com.microsoft.MatMulNBits" and "com.microsoft.GatherBlockQuantized".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dareq_edge.errors import ExportError
+from dareq_edge.packing import pack
+from dareq_edge.qtensor import QuantizedTensor
+from dareq_edge.spec import QuantSpec
+
+BLOCK_SIZES = (256, 128, 64, 32, 16)  # larger blocks give zeros or NaN without an error before onnxruntime 1.30
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLayout:
+    """Shape of one quantized matrix as the kernels want it.
+
+    Attributes:
+        n: N, output channels (rows).
+        k: K, input channels.
+        bits: 4 or 8, the container of the codes (2 and 3 bits travel in 4, 5 to 7 in 8).
+        block_size: Input channels per scale in the graph.
+    """
+
+    n: int
+    k: int
+    bits: int
+    block_size: int
+
+    @property
+    def k_blocks(self) -> int:
+        """Blocks per row, ceil(K / block_size)."""
+        return -(-self.k // self.block_size)
+
+    @property
+    def blob(self) -> int:
+        """Bytes per block."""
+        return self.block_size * self.bits // 8
+
+    @property
+    def matmul_shape(self) -> tuple[int, int, int]:
+        """Shape of MatMulNBits' input B: (N, k_blocks, blob)."""
+        return self.n, self.k_blocks, self.blob
+
+    @property
+    def gather_shape(self) -> tuple[int, int]:
+        """Shape of GatherBlockQuantized's data over the same bytes: (N, K*bits/8)."""
+        return self.n, self.k_blocks * self.blob
+
+    @property
+    def scales_shape(self) -> tuple[int, int]:
+        """Shape of the scales of either operator: (N, k_blocks)."""
+        return self.n, self.k_blocks
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes and scales in the file."""
+        return self.n * self.k_blocks * (self.blob + 4)
+
+
+def choose_layout(shape: tuple[int, int], spec: QuantSpec) -> BlockLayout:
+    """The layout of a matrix [N, K] with this spec.
+
+    Per channel, the block is the largest that divides K; when none divides it, the one that costs the fewest bytes
+    with its padding.
+    """
+    n, k = shape
+    bits = 4 if spec.bits <= 4 else 8
+    if spec.group_size is not None:
+        return BlockLayout(n, k, bits, spec.group_size)
+    options = [BlockLayout(n, k, bits, size) for size in BLOCK_SIZES]
+    exact = [o for o in options if k % o.block_size == 0]
+    return exact[0] if exact else min(options, key=lambda o: (o.nbytes, -o.block_size))
+
+
+def table_layout(shape: tuple[int, int], spec: QuantSpec, name: str) -> BlockLayout:
+    """The layout of an embedding table [V, D]; unlike a matrix it cannot be padded.
+
+    Raises:
+        ExportError: No block size divides D.
+    """
+    layout = choose_layout(shape, spec)
+    if shape[1] % layout.block_size:
+        raise ExportError(
+            f"{name} has width {shape[1]}, which no block size ({layout.block_size} … 16) divides; "
+            "keep the table in float (--table-bits 32)"
+        )
+    return layout
+
+
+def lower(tensor: QuantizedTensor, layout: BlockLayout) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Codes and scales in kernel form.
+
+    A row scale is repeated once per block; codes are re-centred on the container's zero point 2^(bits-1) (which the
+    kernels assume when no zero points are given), and padding is that zero point, i.e. weight 0.
+
+    Args:
+        tensor: The quantized matrix [N, K].
+        layout: From ``choose_layout`` or ``table_layout``.
+
+    Returns:
+        (uint8 [N, k_blocks, blob], float32 [N, k_blocks]).
+    """
+    zero = 1 << (layout.bits - 1)
+    shift = np.uint8(zero - tensor.spec.zero_point)
+    padding = layout.k_blocks * layout.block_size - layout.k
+    codes = np.pad(tensor.codes + shift, ((0, 0), (0, padding)), constant_values=zero)
+    scales = np.broadcast_to(tensor.scales, layout.scales_shape)
+    return pack(codes, layout.bits).reshape(layout.matmul_shape), np.ascontiguousarray(scales)

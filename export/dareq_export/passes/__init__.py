@@ -1,0 +1,36 @@
+"""Graph passes, one per file, and the order they run in."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import optimizer, rewriter
+
+from dareq_export.passes.reshape_chains import ReshapeChainsPass
+
+
+class _FoldPass(ir.passes.InPlacePass):
+    """onnxscript's constant folding and its algebraic rewrite rules."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Fold; constants up to 1 MB, so that rotary tables are computed once, here."""
+        optimizer.optimize_ir(model, input_size_limit=1 << 20, output_size_limit=1 << 20)
+        rewriter.rewrite(model)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def clean(model: ir.Model) -> None:
+    """Run every clean-up pass, in place.
+
+    The weights must not be initializers yet: folding would read them.
+    """
+    ir.passes.Sequential(
+        _FoldPass(),
+        ReshapeChainsPass(),
+        common.RemoveUnusedNodesPass(),
+        common.ClearMetadataAndDocStringPass(),  # stack traces name files of the machine that exported
+        common.RemoveUnusedOpsetsPass(),
+    )(model)
+
+
+__all__ = ["ReshapeChainsPass", "clean"]
