@@ -28,7 +28,6 @@ format: $(STAMP)
 # The stamp comes last: an install that failed is tried again, one that worked is not.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt
 	touch $(STAMP)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Checkpoint:
         model.tie_weights()
         return model  # type: ignore[no-any-return]
 
-    def bind(self, model: torch.nn.Module) -> dict[str, str]:
+    def bind(self, model: torch.nn.Module, given: Collection[str] = ()) -> dict[str, str]:
         """Match the files' tensors to the model's, and check every shape.
 
         Names may lack or carry the base model's prefix ("decoder.x" for "model.decoder.x"). Of tied weights only the
@@ -95,6 +95,7 @@ class Checkpoint:
 
         Args:
             model: What ``empty_model`` gave.
+            given: Model tensors that come from elsewhere (packed weights of a quantized folder).
 
         Returns:
             File name of each wanted model tensor, ``{model name: name in the files}``, in file order.
@@ -115,7 +116,7 @@ class Checkpoint:
         for target, shape in wanted.shapes.items():
             if target in found:
                 self._check(found[target], shape)
-            elif not wanted.optional(target):
+            elif target not in given and not wanted.optional(target):
                 raise CheckpointError(
                     f"tensor {target!r} is missing from {self.folder}; the folder is incomplete or was made for "
                     f"another architecture than {self.config.model_type!r}, get it again"

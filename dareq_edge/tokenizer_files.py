@@ -1,0 +1,27 @@
+"""Which files of a model folder belong to its tokenizer, and how they are copied. Standard library only."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+PATTERNS = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "chat_template.*",
+)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The tokenizer files in a model folder, sorted; empty when it has none."""
+    return sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+
+
+def copy_tokenizer(source: Path, out: Path) -> list[Path]:
+    """Copy the tokenizer files of ``source`` into ``out``, and return the copies."""
+    return [Path(shutil.copyfile(path, out / path.name)) for path in tokenizer_files(source)]
