@@ -1,0 +1,159 @@
+"""The plan: which modules of a model are quantized, and how. Decided in one place, before any work starts.
+
+Plan keys are names from ``model.named_modules()``. A head that is tied to the token embedding has no entry of its
+own: it follows the embedding's table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from torch import nn
+
+from dareq_edge.errors import SpecError, UnsupportedArchitectureError
+from dareq_edge.quantizers import Quantizer, build
+from dareq_edge.spec import QuantSpec, ScaleDtype
+
+Entropy = Literal["density", "probability"]
+"""Which residual entropy DARE-Q uses: the published code's density histogram, or the paper's probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantOptions:
+    """Everything a user can choose about quantizing a model; the fields of ``DareqConfig``.
+
+    Attributes:
+        bits: Bits per code of the linear layers, 2 to 8.
+        group_size: Input channels per scale; ``None`` is per output channel.
+        scale_dtype: "bfloat16" rounds scales to bf16-exact values before codes are chosen.
+        method: Quantizer plug-in.
+        entropy: DARE-Q only: "density" or "probability".
+        bins: DARE-Q only: histogram bins B.
+        lambda_weight: DARE-Q only: weight of the squared error.
+        lambda_entropy: DARE-Q only: weight of the entropy.
+        candidates: DARE-Q only: scales tried per row or group.
+        skip: fnmatch patterns of module names that stay float.
+        table_bits: Bits of the token embedding and the output head (4 or 8); ``None`` keeps both float.
+
+    Raises:
+        SpecError: A value cannot work, or the method does not exist.
+    """
+
+    bits: int = 4
+    group_size: int | None = None
+    scale_dtype: ScaleDtype = "float32"
+    method: str = "dareq"
+    entropy: Entropy = "density"
+    bins: int = 128
+    lambda_weight: float = 1.0
+    lambda_entropy: float = 0.1
+    candidates: int = 20
+    skip: tuple[str, ...] = ()
+    table_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.entropy not in get_args(Entropy):
+            raise SpecError(f"entropy is {self.entropy!r}; use one of {', '.join(get_args(Entropy))}")
+        if self.table_bits not in (None, 4, 8):
+            raise SpecError(f"table_bits is {self.table_bits!r}; use 4, 8, or None for a float table")
+        if isinstance(self.skip, str) or not all(isinstance(p, str) for p in self.skip):
+            raise SpecError(f"skip is {self.skip!r}; use a list of name patterns, e.g. ['*.fc2']")
+        object.__setattr__(self, "skip", tuple(self.skip))
+        _ = self.spec, self.quantizer()
+
+    @property
+    def spec(self) -> QuantSpec:
+        """Spec of a linear layer."""
+        return QuantSpec(self.bits, self.group_size, self.scale_dtype, self.method)
+
+    @property
+    def table_spec(self) -> QuantSpec:
+        """Spec of the token table and the head; only meaningful when ``table_bits`` is set."""
+        return QuantSpec(self.table_bits or self.bits, self.group_size, self.scale_dtype, self.method)
+
+    def quantizer(self) -> Quantizer:
+        """The quantizer with these hyper-parameters."""
+        return build(self.method, asdict(self))
+
+
+def token_table(model: nn.Module) -> nn.Module | None:
+    """The token embedding, or ``None`` for a module that has none (not a transformers model)."""
+    getter = getattr(model, "get_input_embeddings", None)
+    try:
+        return getter() if callable(getter) else None
+    except NotImplementedError:
+        return None
+
+
+def output_head(model: nn.Module) -> nn.Module | None:
+    """The output head, or ``None``."""
+    getter = getattr(model, "get_output_embeddings", None)
+    return getter() if callable(getter) else None
+
+
+def is_tied(model: nn.Module) -> bool:
+    """Whether the head uses the token embedding's table (by configuration, or because it already does)."""
+    table, head = token_table(model), output_head(model)
+    if table is None or head is None:
+        return False
+    config = getattr(model, "config", None)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    shared = getattr(table, "weight", None)
+    return bool(getattr(text, "tie_word_embeddings", False)) or (
+        shared is not None and getattr(head, "weight", None) is shared
+    )
+
+
+def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
+    """Decide what is quantized; works on a real or a meta-device model and reads no weights.
+
+    Every ``nn.Linear`` is planned except those matching ``options.skip``. The token embedding and the output head
+    are planned only when ``table_bits`` is set: they are the layers most sensitive to rounding, and a head that
+    shares its table with the embedding must stay one table. Position embeddings always stay float.
+
+    Args:
+        model: Any module; transformers models are asked for their embedding and head.
+        options: The user's choices.
+
+    Returns:
+        Spec per module name, in the model's order.
+
+    Raises:
+        UnsupportedArchitectureError: Nothing to quantize, or a table that is not a plain nn.Embedding.
+        SpecError: A skip pattern matches no module.
+    """
+    table, head, tied = token_table(model), output_head(model), is_tied(model)
+    named = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) or m is table]
+    _check_skip([n for n, _ in named], options.skip)
+    plan: dict[str, QuantSpec] = {}
+    for name, module in named:
+        if any(fnmatchcase(name, pattern) for pattern in options.skip):
+            continue
+        if module is not table and module is not head:
+            plan[name] = options.spec
+        elif options.table_bits is not None and not (tied and module is head):
+            _check_table(name, module)
+            plan[name] = options.table_spec
+    if not plan:
+        raise UnsupportedArchitectureError(
+            f"{type(model).__name__} has no nn.Linear left to quantize; check skip, or use a model made of nn.Linear"
+        )
+    return plan
+
+
+def _check_skip(module_names: list[str], skip: tuple[str, ...]) -> None:
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) for name in module_names):
+            raise SpecError(
+                f"skip pattern {pattern!r} matches no linear layer or token table; see model.named_modules()"
+            )
+
+
+def _check_table(name: str, module: nn.Module) -> None:
+    # A subclass may scale or mask in its own forward, which a plain table would silently drop.
+    if type(module) not in (nn.Embedding, nn.Linear):
+        raise UnsupportedArchitectureError(
+            f"{name} is a {type(module).__name__}, not a plain nn.Embedding or nn.Linear; use table_bits=None"
+        )
