@@ -1,0 +1,83 @@
+"""What the runtime reads of an exported folder besides the graph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dareq_edge.errors import ArtifactError
+from dareq_edge.manifest import Manifest
+
+MODEL = "model.onnx"
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFolder:
+    """An exported folder.
+
+    Attributes:
+        path: The folder.
+        manifest: dareq.json.
+        context_length: Longest sequence the model was made for, tokens.
+        stop_ids: Ids that end a generation.
+        pad_id: Id that stands in for "nothing" in a batch.
+    """
+
+    path: Path
+    manifest: Manifest
+    context_length: int
+    stop_ids: frozenset[int]
+    pad_id: int
+
+
+def open_folder(path: Path, *, verify: bool = True) -> OnnxFolder:
+    """Read and check an exported folder.
+
+    Args:
+        path: The folder.
+        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
+
+    Raises:
+        ArtifactError: It is not one of ours, is incomplete, or was modified.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"there is no folder {path}; give a folder that dareq-edge export wrote")
+    manifest = Manifest.read(path)
+    if manifest.kind != "onnx":
+        raise ArtifactError(f"{path} holds a {manifest.kind}, not an ONNX model; run dareq-edge export on it first")
+    manifest.verify(path, hashes=verify)
+    if not (path / MODEL).is_file():
+        raise ArtifactError(f"{MODEL} is missing from {path}; copy or export the folder again")
+    config = _read_json(path / "config.json")
+    generation = _read_json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
+    eos = generation.get("eos_token_id", config.get("eos_token_id"))
+    pad = config.get("pad_token_id")
+    return OnnxFolder(
+        path=path,
+        manifest=manifest,
+        context_length=_context_length(config, path),
+        stop_ids=frozenset([eos] if isinstance(eos, int) else eos or []),
+        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+    )
+
+
+def _context_length(config: dict[str, Any], path: Path) -> int:
+    for key in _CONTEXT_KEYS:
+        if isinstance(config.get(key), int) and config[key] > 0:
+            return int(config[key])
+    raise ArtifactError(f"config.json in {path} has no {_CONTEXT_KEYS[0]}; export the folder again")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path.name} is missing from {path.parent}; copy or export the folder again") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); copy or export the folder again") from error
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path} does not hold a JSON object; copy or export the folder again")
+    return data

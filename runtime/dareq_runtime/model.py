@@ -1,0 +1,201 @@
+"""load(folder): an exported model that generates, gives logits, and can be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from dareq_edge.errors import DataError, SpecError
+from dareq_edge.progress import Progress, silent
+from dareq_edge.report import ScoreReport
+from dareq_runtime.decoder import Cache, extend
+from dareq_runtime.folder import MODEL, OnnxFolder, open_folder
+from dareq_runtime.generation import Generation, check_lengths, generate_ids
+from dareq_runtime.sampling import Sampling
+from dareq_runtime.scorer import CHUNK
+from dareq_runtime.scoring import score
+from dareq_runtime.session import Compute, Graph, open_graph
+from dareq_runtime.tokenizer import TextStream, decode, read_tokenizer
+from dareq_runtime.tokens import TokenSet
+from dareq_runtime.windows import WindowProtocol, make_protocol
+
+OnToken = Callable[[int, int, str], None]
+"""Called as ``on_token(row, token_id, text)``; ``text`` is what became certain, and is empty without a tokenizer.
+A character left incomplete at the very end comes with token_id -1."""
+
+Prompt = str | Sequence[int] | NDArray[np.int64]
+
+
+class OnnxModel:
+    """An exported model. Implements ``Scorer``; made by ``load``.
+
+    Attributes:
+        folder: What was read beside the graph.
+        tokenizer: ``tokenizers.Tokenizer``, or ``None``.
+        label: "onnx int8 compute" or "onnx fp32 compute".
+        chunk: Tokens per forward pass when reading prompts.
+    """
+
+    def __init__(self, folder: OnnxFolder, graph: Graph, tokenizer: Tokenizer | None, label: str, chunk: int) -> None:
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.label = label
+        self.chunk = chunk
+        self._graph = graph
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence, prompt and new tokens together."""
+        return self.folder.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the width of a row of logits."""
+        return self._graph.vocab_size
+
+    def chunk_logits(self, ids: NDArray[np.int64], chunk: int = CHUNK) -> Iterator[NDArray[np.float32]]:
+        """Logits of one window, piece by piece through the cache; see ``Scorer.chunk_logits``.
+
+        Raises:
+            DataError: The window is empty, longer than the context, or has ids out of range.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.ndim != 1 or not 1 <= len(ids) <= self.context_length:
+            raise DataError(f"a window has shape {ids.shape}; expected 1 to {self.context_length} token ids")
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise DataError(f"a window holds token ids outside 0..{self.vocab_size - 1}; use the model's tokenizer")
+        lane = Cache(self._graph, 1, len(ids)).lane(0, 1)
+        for start in range(0, len(ids), chunk):
+            yield extend(lane, ids[start : start + chunk], done=start)
+
+    def logits(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of a whole sequence: float32 [T, V] for T ids. For long ones prefer ``chunk_logits``."""
+        return np.concatenate([piece.copy() for piece in self.chunk_logits(np.asarray(ids, np.int64), self.chunk)])
+
+    def score(
+        self, tokens: TokenSet, protocol: WindowProtocol | None = None, *, progress: Progress = silent
+    ) -> ScoreReport:
+        """Perplexity on a token set; see ``scoring.score``. The default protocol is "gptq"."""
+        return score(self, tokens, protocol or make_protocol("gptq"), progress=progress)
+
+    def encode(self, prompt: Prompt) -> NDArray[np.int64]:
+        """Token ids of a prompt, int64 [T]; text gets the tokenizer's leading special token if it has one.
+
+        Raises:
+            DataError: Text without a tokenizer, or ids that are not a flat list of integers.
+        """
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise DataError(f"{self.folder.path} has no tokenizer; give token ids instead of text")
+            return np.asarray(self.tokenizer.encode(prompt).ids, dtype=np.int64)
+        ids = np.asarray(prompt)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise DataError(f"a prompt is {ids.dtype} {ids.shape}; give text or a flat list of token ids")
+        return ids.astype(np.int64)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop_ids: Iterable[int] | None = None,
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        """Continue one prompt; greedy by default.
+
+        Args:
+            prompt: Text, or token ids (taken as they are).
+            max_new_tokens: Most new tokens; prompt and new tokens must fit the context.
+            temperature: 0 is greedy; see ``Sampling`` for this and the next three.
+            top_k: 0 keeps all tokens.
+            top_p: 1 keeps all tokens.
+            seed: The same seed and prompt give the same tokens.
+            stop_ids: Ids that end the text; ``None`` takes the model's own, an empty list none.
+            on_token: Called for every new token, for streaming.
+
+        Raises:
+            SpecError: An option is out of range, or there is no room for the new tokens.
+            DataError: The prompt is empty, too long, or text without a tokenizer.
+        """
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        return self.generate_batch(
+            [prompt], max_new_tokens=max_new_tokens, sampling=sampling, stop_ids=stop_ids, on_token=on_token
+        )[0]
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int = 64,
+        sampling: Sampling | None = None,
+        stop_ids: Iterable[int] | None = None,
+        on_token: OnToken | None = None,
+    ) -> list[Generation]:
+        """Continue several prompts at once, of any lengths; each gets the tokens it would get alone.
+
+        Arguments and errors are those of ``generate``; ``sampling`` is greedy by default.
+        """
+        ids = [self.encode(p) for p in prompts]
+        check_lengths(ids, max_new_tokens, self.context_length, self.vocab_size)
+        stops = self.folder.stop_ids if stop_ids is None else frozenset(stop_ids)
+        streams = [None if self.tokenizer is None else TextStream(self.tokenizer) for _ in ids]
+
+        def on_id(row: int, token: int) -> None:
+            stream = streams[row]
+            if on_token is not None:
+                on_token(row, token, "" if stream is None else stream.add(token))
+
+        rows = generate_ids(
+            self._graph,
+            ids,
+            new=max_new_tokens,
+            sampling=sampling or Sampling(),
+            stop_ids=stops,
+            pad_id=self.folder.pad_id,
+            chunk=self.chunk,
+            on_id=on_id,
+        )
+        for row, stream in enumerate(streams):
+            if on_token is not None and stream is not None and (rest := stream.finish()):
+                on_token(row, -1, rest)
+        return [self._generation(new, stops) for new in rows]
+
+    def _generation(self, new: list[int], stops: frozenset[int]) -> Generation:
+        text = None if self.tokenizer is None else decode(self.tokenizer, new)
+        return Generation(tuple(new), text, "stop" if new[-1] in stops else "length")
+
+
+def load(
+    folder: str | Path,
+    *,
+    compute: Compute = "int8",
+    threads: int | None = None,
+    verify: bool = True,
+    chunk: int = CHUNK,
+) -> OnnxModel:
+    """Open an exported folder.
+
+    Args:
+        folder: A folder that ``dareq-edge export`` wrote.
+        compute: "int8" as shipped, or "fp32": the same weights in exact arithmetic, for checks; slow.
+        threads: Threads within an operator; ``None`` is one per core.
+        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
+        chunk: Tokens per forward pass when reading prompts.
+
+    Raises:
+        ArtifactError: The folder is not ours, incomplete, modified, or refused by onnxruntime.
+        SpecError: An option has an unknown value.
+    """
+    if chunk < 1:
+        raise SpecError(f"chunk is {chunk}; use 1 or more")
+    facts = open_folder(Path(folder), verify=verify)
+    graph = open_graph(facts.path / MODEL, compute=compute, threads=threads)
+    return OnnxModel(facts, graph, read_tokenizer(facts.path), f"onnx {compute} compute", chunk)

@@ -1,0 +1,306 @@
+"""Parity: is what runs what was quantized? Several models read the same tokens side by side.
+
+    torch fp32 ──▶ torch DARE-Q ──▶ onnx fp32 compute ──▶ onnx int8 compute
+         quantization       0.01 %: export        1 %: kernels       (perplexity tolerance of each link)
+
+The first link is the price of quantization and has no tolerance; a failure of the second says the exported graph
+computes something else, of the third that the device's integer kernels do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dareq_edge.errors import ParityError, SpecError
+from dareq_edge.progress import Progress, silent
+from dareq_edge.report import ScoreReport
+from dareq_runtime.scorer import CHUNK, Scorer
+from dareq_runtime.scoring import ROWS, log_softmax, make_report, mean_and_error, predictions
+from dareq_runtime.tokens import TokenSet
+from dareq_runtime.windows import WindowProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far two perplexities may be apart: |ppl / ppl_reference - 1| <= relative_ppl.
+
+    Attributes:
+        name: For messages.
+        relative_ppl: Dimensionless; 1e-4 is 0.01 %.
+        reason: Why this value.
+    """
+
+    name: str
+    relative_ppl: float
+    reason: str
+
+
+FP32_COMPUTE = Tolerance("fp32 compute", 1e-4, "same weights, same arithmetic up to the order of float32 sums")
+INT8_COMPUTE = Tolerance("int8 compute", 1e-2, "activations are rounded to 8 bits, differently on ARM and x86")
+TOLERANCES = {t.name: t for t in (FP32_COMPUTE, INT8_COMPUTE)}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A comparison of two models by label; without a tolerance it only informs."""
+
+    reference: str
+    subject: str
+    tolerance: Tolerance | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reference} -> {self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """What one link showed.
+
+    Attributes:
+        reference: Label of the model compared against.
+        subject: Label of the model compared.
+        delta_ppl: ppl / ppl_reference - 1.
+        delta_ppl_stderr: Its standard error from paired losses (delta method).
+        kl_mean: Mean over predicted tokens of KL(reference || subject), nats; ``None`` when only scores were given.
+        kl_p99: 99th percentile of the same.
+        top1_agreement: Share of predicted tokens for which both rank the same token first.
+        tolerance: Name of the tolerance, if any.
+        relative_ppl: Its value.
+        passed: Within the tolerance; true without one.
+    """
+
+    reference: str
+    subject: str
+    delta_ppl: float
+    delta_ppl_stderr: float | None
+    kl_mean: float | None
+    kl_p99: float | None
+    top1_agreement: float | None
+    tolerance: str | None
+    relative_ppl: float | None
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.reference} -> {self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Verdict, with everything it rests on.
+
+    Attributes:
+        passed: Every link with a tolerance held.
+        broken: The first link that did not, e.g. "torch DARE-Q -> onnx fp32 compute".
+        reasons: One sentence per broken link, in the chain's order.
+        scores: Perplexity of every model.
+        links: Every comparison.
+    """
+
+    passed: bool
+    broken: str | None
+    reasons: tuple[str, ...]
+    scores: tuple[ScoreReport, ...]
+    links: tuple[LinkReport, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """A plain dict, for ``json.dumps``."""
+        return {
+            "passed": self.passed,
+            "broken": self.broken,
+            "reasons": list(self.reasons),
+            "scores": [s.to_json() for s in self.scores],
+            "links": [asdict(link) for link in self.links],
+        }
+
+    def require(self) -> None:
+        """Raise if the verdict is negative.
+
+        Raises:
+            ParityError: The message names the first broken link.
+        """
+        if not self.passed:
+            raise ParityError(self.reasons[0])
+
+
+def chain(
+    *,
+    original: Scorer | None = None,
+    quantized: Scorer | None = None,
+    fp32: Scorer | None = None,
+    int8: Scorer | None = None,
+) -> tuple[list[Scorer], list[Link]]:
+    """The models given, and the links between neighbours; also original -> last, for information.
+
+    Args:
+        original: The unquantized model in PyTorch.
+        quantized: The quantized model in PyTorch.
+        fp32: The exported model with fp32 compute.
+        int8: The exported model as shipped (accuracy level 4).
+
+    Raises:
+        SpecError: Fewer than two models are given.
+    """
+    slots = ((original, None), (quantized, None), (fp32, FP32_COMPUTE), (int8, INT8_COMPUTE))
+    given = [(s, t) for s, t in slots if s is not None]
+    if len(given) < 2:
+        raise SpecError("parity needs at least two models to compare; give one more")
+    scorers = [s for s, _ in given]
+    links = []
+    for (before, _), (after, tolerance) in itertools.pairwise(given):
+        informs = before is original  # quantization, not the tool chain, is what differs here
+        links.append(Link(before.label, after.label, None if informs else tolerance))
+    if original is not None and len(scorers) > 2:
+        links.append(Link(original.label, scorers[-1].label))
+    return scorers, links
+
+
+def compare(
+    scorers: Sequence[Scorer],
+    links: Sequence[Link],
+    tokens: TokenSet,
+    protocol: WindowProtocol,
+    *,
+    chunk: int = CHUNK,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Score several models on the same tokens in one pass and compare them link by link.
+
+    Raises:
+        SpecError: Labels repeat, a link names no model, or vocabularies or contexts do not fit.
+        DataError: The tokens do not fit the models or the protocol.
+    """
+    index = _check(scorers, links)
+    protocol = protocol.resolved(min(s.context_length for s in scorers))
+    tokens.check(scorers[0].vocab_size)
+    windows = protocol.windows(tokens)
+    total, done = sum(w.predicted for w in windows), 0
+    pairs = [(index[k.reference], index[k.subject]) for k in links]
+    tally = _Tally(len(scorers), pairs)
+    for window in windows:
+        tally.open_window()
+        for pieces, targets in predictions(scorers, window, chunk):
+            for start in range(0, len(targets), ROWS):
+                part = slice(start, start + ROWS)
+                tally.add([p[part] for p in pieces], targets[part])
+            done += len(targets)
+            progress("comparing", done, total)
+    scores = [make_report(s.label, tally.losses(i), windows, tokens, protocol) for i, s in enumerate(scorers)]
+    found = []
+    for i, link in enumerate(links):
+        a, b = pairs[i]
+        gaps = [y - x for x, y in zip(tally.losses(a), tally.losses(b), strict=True)]
+        error = mean_and_error(gaps, protocol.weighting)[1]
+        found.append(_link_report(link, scores[a], scores[b], error, tally.kl(i), tally.agreement(i)))
+    return _verdict(scores, found)
+
+
+def compare_scores(reference: ScoreReport, subject: ScoreReport, tolerance: Tolerance) -> ParityReport:
+    """Parity from two score records alone, e.g. one in dareq.json and one measured on the device.
+
+    Raises:
+        SpecError: They were not made with the same protocol on as many tokens.
+    """
+    if (reference.protocol, reference.tokens) != (subject.protocol, subject.tokens):
+        raise SpecError(
+            f"scores are not comparable: {reference.protocol}, {reference.tokens} tokens against "
+            f"{subject.protocol}, {subject.tokens} tokens; score again with the reference's protocol and text"
+        )
+    link = Link(reference.label, subject.label, tolerance)
+    return _verdict([reference, subject], [_link_report(link, reference, subject, None, None, None)])
+
+
+class _Tally:
+    """Per-token losses of every model, and divergence and agreement of every pair, in float64."""
+
+    def __init__(self, models: int, pairs: Sequence[tuple[int, int]]) -> None:
+        self._pairs = pairs
+        self._losses: list[list[list[NDArray[np.float64]]]] = [[] for _ in range(models)]
+        self._kl: list[list[NDArray[np.float64]]] = [[] for _ in pairs]
+        self._same = [0] * len(pairs)
+
+    def open_window(self) -> None:
+        for per_model in self._losses:
+            per_model.append([])
+
+    def add(self, pieces: Sequence[NDArray[np.float32]], targets: NDArray[np.int64]) -> None:
+        """Add float32 [t, V] of every model and int64 [t]."""
+        logs = [log_softmax(p) for p in pieces]
+        best = [p.argmax(axis=1) for p in pieces]
+        for i, log in enumerate(logs):
+            self._losses[i][-1].append(-np.take_along_axis(log, targets[:, None], axis=1)[:, 0])
+        for i, (a, b) in enumerate(self._pairs):
+            self._kl[i].append((np.exp(logs[a]) * (logs[a] - logs[b])).sum(axis=1))
+            self._same[i] += int((best[a] == best[b]).sum())
+
+    def losses(self, model: int) -> list[NDArray[np.float64]]:
+        """float64 [c_i] per window."""
+        return [np.concatenate(parts) for parts in self._losses[model]]
+
+    def kl(self, pair: int) -> NDArray[np.float64]:
+        """float64 [tokens]."""
+        return np.concatenate(self._kl[pair])
+
+    def agreement(self, pair: int) -> float:
+        return self._same[pair] / sum(len(x) for x in self._kl[pair])
+
+
+def _check(scorers: Sequence[Scorer], links: Sequence[Link]) -> dict[str, int]:
+    """Label -> position, once everything fits together."""
+    index = {s.label: i for i, s in enumerate(scorers)}
+    if len(index) != len(scorers):
+        raise SpecError(f"two models have the same label among {[s.label for s in scorers]}; name them apart")
+    for name in (n for link in links for n in (link.reference, link.subject)):
+        if name not in index:
+            raise SpecError(f"no model is labelled {name!r} (available: {', '.join(index)})")
+    sizes = {s.label: s.vocab_size for s in scorers}
+    if len(set(sizes.values())) > 1:
+        raise SpecError(f"vocabularies differ ({sizes}); compare exports of the same model")
+    return index
+
+
+def _link_report(
+    link: Link,
+    reference: ScoreReport,
+    subject: ScoreReport,
+    error: float | None,
+    kl: NDArray[np.float64] | None,
+    agreement: float | None,
+) -> LinkReport:
+    """One comparison."""
+    delta = math.expm1(min(subject.nll - reference.nll, 700.0))
+    limit = None if link.tolerance is None else link.tolerance.relative_ppl
+    return LinkReport(
+        reference=link.reference,
+        subject=link.subject,
+        delta_ppl=delta,
+        delta_ppl_stderr=None if error is None else (1 + delta) * error,
+        kl_mean=None if kl is None else float(kl.mean()),
+        kl_p99=None if kl is None else float(np.percentile(kl, 99)),
+        top1_agreement=agreement,
+        tolerance=None if link.tolerance is None else link.tolerance.name,
+        relative_ppl=limit,
+        passed=limit is None or abs(delta) <= limit,
+    )
+
+
+def _verdict(scores: Sequence[ScoreReport], links: Sequence[LinkReport]) -> ParityReport:
+    """Collect the broken links."""
+    broken = [k for k in links if not k.passed]
+    reasons = tuple(
+        f"link {k} broke: perplexity differs by {100 * k.delta_ppl:+.4f} %, "
+        f"tolerance {k.tolerance} allows {100 * (k.relative_ppl or 0):g} %; {_ADVICE.get(k.tolerance or '', '')}"
+        for k in broken
+    )
+    return ParityReport(not broken, str(broken[0]) if broken else None, reasons, tuple(scores), tuple(links))
+
+
+_ADVICE = {
+    FP32_COMPUTE.name: "the exported graph does not compute the quantized model, export it again",
+    INT8_COMPUTE.name: "this CPU's int8 kernels lose too much here, use a smaller group size or fp32 compute",
+}

@@ -1,0 +1,113 @@
+"""The onnxruntime session: how it is opened, and what the graph's inputs and outputs promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnxruntime as ort
+
+from dareq_edge.errors import ArtifactError, SpecError
+
+Compute = Literal["int8", "fp32"]
+"""int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file with the weights dequantized on every run,
+which is exact and 30 to 120 times slower (session.disable_prepacking sends the kernel down that path)."""
+
+_PAST, _PRESENT = "past_key_values.", "present."
+_DTYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """An open session and its shape facts.
+
+    Attributes:
+        session: ``onnxruntime.InferenceSession``.
+        inputs: Names of the inputs that are not cache, among input_ids, attention_mask, position_ids.
+        caches: Pairs of past and present names, e.g. ("past_key_values.0.key", "present.0.key").
+        cache_shape: (kv_heads, head_dim).
+        dtype: Type of cache and logits.
+        vocab_size: V.
+    """
+
+    session: Any
+    inputs: frozenset[str]
+    caches: tuple[tuple[str, str], ...]
+    cache_shape: tuple[int, int]
+    dtype: type[np.floating[Any]]
+    vocab_size: int
+
+
+def open_graph(model: Path, *, compute: Compute = "int8", threads: int | None = None) -> Graph:
+    """Open ``model.onnx`` on the CPU.
+
+    Args:
+        model: The file; its external data lies beside it.
+        compute: See ``Compute``.
+        threads: Threads within an operator; ``None`` leaves it to onnxruntime (one per core).
+
+    Raises:
+        SpecError: An option has an unknown value.
+        ArtifactError: onnxruntime refuses the file, or it lacks the agreed inputs and outputs.
+    """
+    options = _session_options(compute, threads)
+    try:
+        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise ArtifactError(
+            f"onnxruntime {ort.__version__} cannot load {model} ({first_line(error)}); export the folder again"
+        ) from error
+    return _describe(session, model)
+
+
+def _session_options(compute: Compute, threads: int | None) -> Any:
+    """Options that keep resident memory low; see examples/benchmarks/bench_scoring_memory.py."""
+    if compute not in get_args(Compute):
+        raise SpecError(f"compute is {compute!r}; use int8 or fp32")
+    if threads is not None and threads < 1:
+        raise SpecError(f"threads is {threads}; use 1 or more, or leave it out")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # Without the arena, weights replaced by their packed copies go back to the system.
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    if compute == "fp32":
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _describe(session: Any, model: Path) -> Graph:
+    """Read the inputs and outputs, and check that they are the agreed ones (DESIGN.md, D5)."""
+    inputs = {i.name: i for i in session.get_inputs()}
+    outputs = {o.name: o for o in session.get_outputs()}
+    pasts = [n for n in inputs if n.startswith(_PAST)]
+    caches = tuple((n, _PRESENT + n.removeprefix(_PAST)) for n in pasts)
+    missing = [n for n in ("input_ids", "attention_mask") if n not in inputs]
+    missing += [n for n in ("logits", *(p for _, p in caches)) if n not in outputs]
+    if missing or not caches:
+        lacks = missing[0] if missing else f"{_PAST}0.key"
+        raise ArtifactError(f"{model} has no {lacks!r}; export it with dareq-edge export")
+    first, logits = inputs[pasts[0]], outputs["logits"]
+    shape = [first.shape[1], first.shape[3], logits.shape[2]]
+    if first.type not in _DTYPES or logits.type != first.type or not all(isinstance(d, int) for d in shape):
+        raise ArtifactError(
+            f"{model} has a cache of {first.type} {first.shape} and logits of {logits.type} {logits.shape}; "
+            "expected float or float16 with fixed heads, head size and vocabulary; export it again"
+        )
+    rest = frozenset(inputs) - frozenset(pasts)
+    unknown = sorted(rest - {"input_ids", "attention_mask", "position_ids"})
+    if unknown:
+        raise ArtifactError(
+            f"{model} wants an input {unknown[0]!r} that this runtime does not know; update dareq-edge"
+        )
+    return Graph(session, rest, caches, (shape[0], shape[1]), _DTYPES[first.type], shape[2])
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, shortened."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:240] if lines else type(error).__name__
