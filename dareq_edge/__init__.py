@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dareq_edge.hf import DareqConfig as DareqConfig
     from dareq_edge.nn import DAREQuantLinear as DAREQuantLinear
-    from dareq_edge.nn import apply_dareq as apply_dareq
     from dareq_edge.qtensor import QuantizedTensor as QuantizedTensor
     from dareq_edge.quantize import quantize_checkpoint as quantize_checkpoint
     from dareq_edge.spec import QuantSpec as QuantSpec
+    from dareq_edge.surgery import apply_dareq as apply_dareq
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ _HOME = {
     "DareqConfig": "dareq_edge.hf",
     "QuantSpec": "dareq_edge.spec",
     "QuantizedTensor": "dareq_edge.qtensor",
-    "apply_dareq": "dareq_edge.nn",
+    "apply_dareq": "dareq_edge.surgery",
     "quantize_checkpoint": "dareq_edge.quantize",
 }
 

@@ -31,6 +31,7 @@ class QuantMatrix(nn.Module):
 
     qweight: torch.Tensor
     scales: torch.Tensor
+    _dtype_probe: torch.Tensor
 
     def __init__(
         self, qweight: torch.Tensor, scales: torch.Tensor, k: int, spec: QuantSpec, dtype: torch.dtype
@@ -50,7 +51,7 @@ class QuantMatrix(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype a float weight would have: follows ``.half()`` and friends."""
-        return self._dtype_probe.dtype  # type: ignore[no-any-return, union-attr]
+        return self._dtype_probe.dtype
 
     @property
     def weight(self) -> torch.Tensor:
@@ -60,6 +61,10 @@ class QuantMatrix(nn.Module):
     def dequantize(self) -> torch.Tensor:
         """W_q, float32 [N, K]."""
         return dequantize(self.qweight, self.scales, self.in_features, self.spec)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Set ``dtype``, as ``.to(dtype)`` does, without touching the bias."""
+        self._buffers["_dtype_probe"] = torch.empty(0, dtype=dtype, device="cpu")
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         # .half() must not round the scales: what is stored is what the codes were chosen for.
@@ -167,7 +172,7 @@ class DAREQuantLinear(QuantMatrix):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """y = x W_q^T + b.
+        """Compute y = x W_q^T + b.
 
         Args:
             x: Floating [..., K].
@@ -270,6 +275,10 @@ class TiedQuantLinear(DAREQuantLinear):
     def dtype(self) -> torch.dtype:
         """The table's dtype."""
         return self._table[0].dtype
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Set the table's dtype."""
+        self._table[0].cast(dtype)
 
     @property
     def weight(self) -> torch.Tensor:

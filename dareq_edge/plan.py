@@ -6,9 +6,10 @@ own: it follows the embedding's table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -58,9 +59,10 @@ class QuantOptions:
             raise SpecError(f"entropy is {self.entropy!r}; use one of {', '.join(get_args(Entropy))}")
         if self.table_bits not in (None, 4, 8):
             raise SpecError(f"table_bits is {self.table_bits!r}; use 4, 8, or None for a float table")
-        if isinstance(self.skip, str) or not all(isinstance(p, str) for p in self.skip):
-            raise SpecError(f"skip is {self.skip!r}; use a list of name patterns, e.g. ['*.fc2']")
-        object.__setattr__(self, "skip", tuple(self.skip))
+        skip: object = self.skip  # callers and JSON may hand over anything
+        if not isinstance(skip, (tuple, list)) or not all(isinstance(p, str) for p in skip):
+            raise SpecError(f"skip is {skip!r}; use a list of name patterns, e.g. ['*.fc2']")
+        object.__setattr__(self, "skip", tuple(skip))
         _ = self.spec, self.quantizer()
 
     @property
@@ -76,6 +78,12 @@ class QuantOptions:
     def quantizer(self) -> Quantizer:
         """The quantizer with these hyper-parameters."""
         return build(self.method, asdict(self))
+
+
+def config_json(options: QuantOptions, plan: Mapping[str, QuantSpec]) -> dict[str, object]:
+    """What config.json of a quantized checkpoint holds under "quantization_config"."""
+    chosen = asdict(options) | {"skip": list(options.skip)}
+    return {"quant_method": "dareq", **chosen, "plan": {name: spec.to_json() for name, spec in plan.items()}}
 
 
 def token_table(model: nn.Module) -> nn.Module | None:
@@ -98,7 +106,7 @@ def is_tied(model: nn.Module) -> bool:
     table, head = token_table(model), output_head(model)
     if table is None or head is None:
         return False
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     shared = getattr(table, "weight", None)
     return bool(getattr(text, "tie_word_embeddings", False)) or (
@@ -125,7 +133,7 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
         SpecError: A skip pattern matches no module.
     """
     table, head, tied = token_table(model), output_head(model), is_tied(model)
-    named = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) or m is table]
+    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, nn.Linear) or m is table)]
     _check_skip([n for n, _ in named], options.skip)
     plan: dict[str, QuantSpec] = {}
     for name, module in named:
@@ -138,7 +146,7 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
             plan[name] = options.table_spec
     if not plan:
         raise UnsupportedArchitectureError(
-            f"{type(model).__name__} has no nn.Linear left to quantize; check skip, or use a model made of nn.Linear"
+            f"{type(model).__name__} contains no nn.Linear left to quantize; check skip, or use another model"
         )
     return plan
 
@@ -151,9 +159,9 @@ def _check_skip(module_names: list[str], skip: tuple[str, ...]) -> None:
             )
 
 
-def _check_table(name: str, module: nn.Module) -> None:
+def _check_table(name: str, module: nn.Module | None) -> None:
     # A subclass may scale or mask in its own forward, which a plain table would silently drop.
-    if type(module) not in (nn.Embedding, nn.Linear):
+    if type(module) not in (nn.Embedding, nn.Linear) or getattr(module, "max_norm", None) is not None:
         raise UnsupportedArchitectureError(
             f"{name} is a {type(module).__name__}, not a plain nn.Embedding or nn.Linear; use table_bits=None"
         )

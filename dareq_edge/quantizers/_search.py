@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 EPSILON = 1e-8
+Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,12 @@ class Search:
     candidates: int
 
     @property
-    def dtype(self) -> type[np.float32] | type[np.float64]:
+    def dtype(self) -> Any:
         """Precision of scales and residuals."""
         return np.float32 if self.density else np.float64
 
 
-def scale_grid(absmax: NDArray[np.float32], search: Search) -> NDArray[np.floating]:
+def scale_grid(absmax: NDArray[np.float32], search: Search) -> Floats:
     """Candidate scales.
 
     Args:
@@ -57,14 +59,14 @@ def scale_grid(absmax: NDArray[np.float32], search: Search) -> NDArray[np.floati
     return grid
 
 
-def residual(w: NDArray[np.float32], scale: np.floating, search: Search) -> NDArray[np.floating]:
-    """w - Q(w; s) in ``search.dtype``, [L]."""
+def residual(w: NDArray[np.float32], scale: np.float32 | np.float64, search: Search) -> Floats:
+    """Residual w - Q(w; s) in ``search.dtype``, [L]."""
     x = w.astype(search.dtype) / scale
     q = np.rint(x) if search.density else np.floor(x + 0.5)
     return w - np.clip(q, -search.q_max - 1, search.q_max).astype(search.dtype) * scale
 
 
-def entropy(r: NDArray[np.floating], search: Search) -> float:
+def entropy(r: Floats, search: Search) -> float:
     """Entropy of the residual's histogram, nats."""
     try:
         counts, edges = np.histogram(r, bins=search.bins)
@@ -77,7 +79,7 @@ def entropy(r: NDArray[np.floating], search: Search) -> float:
     return float(-np.sum(p * np.log(p + EPSILON)))
 
 
-def best(w: NDArray[np.float32], scales: NDArray[np.floating], search: Search) -> int:
+def best(w: NDArray[np.float32], scales: Floats, search: Search) -> int:
     """Index of the first candidate with the least loss.
 
     Args:

@@ -1,4 +1,4 @@
-"""The DARE-Q search as vectorised torch, for accelerators: all segments of a block at once, one candidate at a time."""
+"""The DARE-Q search as vectorised torch, for accelerators: all segments of a block, one candidate at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def choose(segments: torch.Tensor, search: Search) -> torch.Tensor:
         float32 (density) or float64 (probability) [R], on the same device; 0 for all-zero segments.
     """
     step = max(1, _BLOCK // (segments.shape[1] + search.bins))
-    return torch.cat([_choose_block(block, search) for block in segments.split(step)])
+    return torch.cat([_choose_block(block, search) for block in torch.split(segments, step)])
 
 
 def _choose_block(w: torch.Tensor, search: Search) -> torch.Tensor:

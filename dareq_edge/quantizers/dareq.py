@@ -23,8 +23,9 @@ import torch
 
 from dareq_edge.errors import SpecError
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.quantizers import _grid, _search_torch
+from dareq_edge.quantizers import _grid
 from dareq_edge.quantizers._search import Search
+from dareq_edge.quantizers._search_torch import choose
 from dareq_edge.spec import QuantSpec
 
 
@@ -70,7 +71,7 @@ class DareQ:
         search = Search(
             self.entropy == "density", q_max, self.bins, self.lambda_weight, self.lambda_entropy, self.candidates
         )
-        return _search_torch.choose(segments, search)
+        return choose(segments, search)
 
 
 QUANTIZER = DareQ
