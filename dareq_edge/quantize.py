@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -15,15 +14,13 @@ from transformers import GenerationConfig
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.folders import new_folder
+from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest, TensorEntry
-from dareq_edge.plan import plan_model
+from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.progress import Progress, silent
 from dareq_edge.shards import ShardWriter
 from dareq_edge.spec import QuantSpec
 from dareq_edge.tokenizer_files import copy_tokenizer
-
-if TYPE_CHECKING:
-    from dareq_edge.hf import DareqConfig
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -41,7 +38,7 @@ class _Job:
 def quantize_checkpoint(
     source: str | Path,
     out: str | Path,
-    options: DareqConfig,
+    options: QuantOptions | DareqConfig,
     *,
     revision: str | None = None,
     overwrite: bool = False,
@@ -56,7 +53,7 @@ def quantize_checkpoint(
     Args:
         source: A local folder or a hub id.
         out: Folder to create; it appears when it is complete.
-        options: How to quantize; its ``plan`` is computed here.
+        options: How to quantize; a config's ``plan`` is computed anew.
         revision: Branch, tag or commit on the hub.
         overwrite: Replace ``out`` if it exists.
         trust_remote_code: Let transformers run code that comes with the model.
@@ -72,6 +69,7 @@ def quantize_checkpoint(
         ArtifactError: The disk is full.
     """
     out = Path(out)
+    options = options.options() if isinstance(options, DareqConfig) else options
     job = _prepare(str(source), options, revision, trust_remote_code=trust_remote_code)
     if out.resolve() == job.checkpoint.folder.resolve():
         raise SpecError(f"{out} is the model that is read; choose another --out")
@@ -84,7 +82,7 @@ def quantize_checkpoint(
     return manifest
 
 
-def _prepare(source: str, options: DareqConfig, revision: str | None, *, trust_remote_code: bool) -> _Job:
+def _prepare(source: str, options: QuantOptions, revision: str | None, *, trust_remote_code: bool) -> _Job:
     """Open, plan and check everything that can be checked from headers."""
     checkpoint = Checkpoint.open(source, revision, trust_remote_code=trust_remote_code)
     if checkpoint.quantization is not None:
@@ -104,7 +102,7 @@ def _prepare(source: str, options: DareqConfig, revision: str | None, *, trust_r
     return _Job(checkpoint, names, plan, type(model).__name__)
 
 
-def _stream(job: _Job, options: DareqConfig, scratch: Path, progress: Progress) -> dict[str, TensorEntry]:
+def _stream(job: _Job, options: QuantOptions, scratch: Path, progress: Progress) -> dict[str, TensorEntry]:
     """Quantize and write every tensor; returns the manifest's entries without their files filled in."""
     quantizer = options.quantizer()
     writer = ShardWriter(scratch)
@@ -141,13 +139,14 @@ def _stream(job: _Job, options: DareqConfig, scratch: Path, progress: Progress) 
     }
 
 
-def _write_configs(job: _Job, options: DareqConfig, scratch: Path) -> None:
+def _write_configs(job: _Job, options: QuantOptions, scratch: Path) -> None:
     """config.json with the plan, and generation_config.json."""
     source = job.checkpoint.folder
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    full = copy.copy(options)
-    full.plan = {module: spec.to_json() for module, spec in job.plan.items()}
-    config |= {"architectures": [job.architecture], "quantization_config": full.to_dict()}
+    plan = {module: dict(spec.to_json()) for module, spec in job.plan.items()}
+    chosen = {f.name: getattr(options, f.name) for f in fields(options)}
+    quantization = DareqConfig(**chosen | {"skip": list(options.skip), "plan": plan}).to_dict()
+    config |= {"architectures": [job.architecture], "quantization_config": quantization}
     (scratch / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (source / "generation_config.json").is_file():
         text = (source / "generation_config.json").read_text(encoding="utf-8")

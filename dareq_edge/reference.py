@@ -117,5 +117,8 @@ def _uninitialised(checkpoint: Checkpoint, *, trust_remote_code: bool) -> torch.
         del config.quantization_config
     with no_init_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    model.generation_config = (
+        GenerationConfig()
+    )  # transformers would fill in an end-of-sequence token from the model's
     model.tie_weights()
     return model  # type: ignore[no-any-return]
