@@ -14,3 +14,18 @@ EXPORT_FP32 = 5e-6
 # Nats per token: stories260k's published fp32 loss is 1.3136 over 30 stories; its first 512 tokens in 8 bits scatter.
 STORIES_LOSS = 1.3136
 STORIES_LOSS_MARGIN = 0.15
+
+# Relative to the largest logit: the runtime's tiny decoder in fp32 compute against numpy float64 (measured 3e-6).
+RUNTIME_FP32 = 2e-5
+
+# Nats: losses are float64 sums over at most a few hundred words of float32 logits.
+NLL_FLOAT64 = 1e-12
+
+# Relative: mean losses of the tiny decoder, fp32 compute against the numpy model.
+RUNTIME_NLL = 1e-5
+
+# Ratio of the estimated standard error to the true one over many draws; 200 repetitions scatter by 5 %.
+STDERR_RATIO = 0.15
+
+# MB resident while scoring 2,048-token windows of an OPT-125m shape; the project's own bar (measured 403).
+SCORING_RSS_MB = 600

@@ -232,6 +232,9 @@ def _export(decoder: nn.Module, config: PretrainedConfig) -> ir.Model:
 
 
 def _first_line(error: BaseException) -> str:
+    """The first line of the innermost cause: the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

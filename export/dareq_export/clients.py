@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from dareq_edge.errors import ExportError
+from dareq_edge.tokenizer_files import copy_tokenizer
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "chat_template.jinja",
-)  # fmt: skip
 GRAPH_FILE = "model.onnx"
 
 
@@ -34,9 +30,7 @@ def write_client_files(source: Path, out: Path, *, kv_heads: int, head_dim: int)
     generation = _generation_config(source, config)
     _dump(out / "generation_config.json", generation)
     _dump(out / "genai_config.json", _genai_config(config, generation, kv_heads, head_dim))
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+    copy_tokenizer(source, out)
     if (out / "tokenizer_config.json").is_file():
         _adapt_tokenizer(out / "tokenizer_config.json", config)
 

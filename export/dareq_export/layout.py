@@ -6,7 +6,7 @@ The only module that speaks ``block_size``. Operator definitions: onnxruntime Co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from dareq_edge.packing import pack
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
 
-BLOCK_SIZES = (256, 128, 64, 32, 16)  # larger blocks give zeros or NaN without an error before onnxruntime 1.30
+BLOCK_SIZES = (256, 128, 64, 32)  # larger blocks give zeros or NaN without an error before onnxruntime 1.30
+SMALLEST = 16  # legal, but slower and never used by ARM's KleidiAI: only where nothing else fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,9 @@ def choose_layout(shape: tuple[int, int], spec: QuantSpec) -> BlockLayout:
     bits = 4 if spec.bits <= 4 else 8
     if spec.group_size is not None:
         return BlockLayout(n, k, bits, spec.group_size)
-    options = [BlockLayout(n, k, bits, size) for size in BLOCK_SIZES]
-    exact = [o for o in options if k % o.block_size == 0]
-    return exact[0] if exact else min(options, key=lambda o: (o.nbytes, -o.block_size))
+    exact = [size for size in BLOCK_SIZES if k % size == 0]
+    options = [BlockLayout(n, k, bits, size) for size in exact[:1] or (*BLOCK_SIZES, SMALLEST)]
+    return min(options, key=lambda o: (o.nbytes, -o.block_size))
 
 
 def table_layout(shape: tuple[int, int], spec: QuantSpec, name: str) -> BlockLayout:
@@ -88,9 +89,11 @@ def table_layout(shape: tuple[int, int], spec: QuantSpec, name: str) -> BlockLay
         ExportError: No block size divides D.
     """
     layout = choose_layout(shape, spec)
+    if shape[1] % layout.block_size and spec.group_size is None:
+        layout = replace(layout, block_size=SMALLEST)
     if shape[1] % layout.block_size:
         raise ExportError(
-            f"{name} has width {shape[1]}, which no block size ({layout.block_size} … 16) divides; "
+            f"{name} has width {shape[1]}, which blocks of {layout.block_size} do not divide; "
             "keep the table in float (--table-bits 32)"
         )
     return layout

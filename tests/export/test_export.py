@@ -1,0 +1,194 @@
+"""The exported folder: its numbers against transformers, its bytes against its manifest, and what it must refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import tolerances
+import torch
+from tiny_models import save_random, tiny_opt
+from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig
+
+from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
+from dareq_edge.hf import DareqConfig
+from dareq_edge.manifest import Manifest
+from dareq_edge.quantize import quantize_checkpoint
+from dareq_edge.spec import QuantSpec
+from dareq_export import export_onnx
+from dareq_export.bind import DATA_FILE
+from dareq_export.capture import capture
+from dareq_export.source import QuantizedSource
+
+STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
+LLAMA = LlamaConfig(
+    vocab_size=96,
+    hidden_size=64,
+    intermediate_size=172,  # no block size divides it: the last block is padded
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    max_position_embeddings=64,
+    initializer_range=0.2,
+    tie_word_embeddings=False,
+)
+
+
+def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
+    source = tmp_path / "source"
+    if kind == "llama":
+        save_random(LLAMA, source)
+    elif kind == "post-LN":
+        tiny_opt(source, word_embed_proj_dim=32, do_layer_norm_before=False)
+    else:
+        tiny_opt(source, dtype=torch.float16)
+    out = tmp_path / "quantized"
+    quantize_checkpoint(source, out, DareqConfig(**options))
+    return out
+
+
+def session(folder: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(folder / "model.onnx", options)
+
+
+def run(sess: ort.InferenceSession, ids: np.ndarray, mask: np.ndarray, past: list[np.ndarray] | None) -> list:
+    """One call of the graph; ids [B, S], mask [B, T]."""
+    caches = [i for i in sess.get_inputs() if i.name.startswith("past")]
+    empty = [np.zeros((len(ids), i.shape[1], 0, i.shape[3]), np.float32) for i in caches]
+    positions = np.maximum(mask.cumsum(1) - 1, 0)[:, -ids.shape[1] :]
+    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return sess.run(None, feeds | {i.name: p for i, p in zip(caches, past or empty, strict=True)})
+
+
+CASES = [
+    ("pre-LN", {"table_bits": 8}),
+    ("pre-LN", {"table_bits": 4, "group_size": 32}),
+    ("pre-LN", {"bits": 8, "method": "rtn"}),
+    ("pre-LN", {"bits": 3, "skip": ["*.fc1"], "table_bits": 8}),
+    ("post-LN", {"table_bits": 8}),
+    ("llama", {"table_bits": 8}),
+    ("llama", {"group_size": 64}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_graph_equals_transformers_on_the_dequantized_model(tmp_path: Path, kind: str, options: dict) -> None:
+    source = quantized(tmp_path, kind, **options)
+    export_onnx(source, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    sess = session(tmp_path / "out")
+    ids = np.random.default_rng(0).integers(4, 96, (2, 12))
+    mask = np.ones_like(ids)
+    mask[1, :4] = 0  # left padding
+    whole = torch.from_numpy(mask), torch.from_numpy(np.maximum(mask.cumsum(1) - 1, 0))
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(ids), attention_mask=whole[0], position_ids=whole[1]).logits.numpy()
+    first = run(sess, ids[:, :9], mask[:, :9], None)
+    found = [first[0]]
+    past = first[1:]
+    for t in range(9, 12):
+        step = run(sess, ids[:, t : t + 1], mask[:, : t + 1], past)
+        found.append(step[0])
+        past = step[1:]
+    error = np.abs(np.concatenate(found, axis=1) - wanted)[mask.astype(bool)].max()
+    assert error <= tolerances.EXPORT_FP32 * np.abs(wanted).max()
+
+
+def test_folder_is_what_its_manifest_says(tmp_path: Path) -> None:
+    source = quantized(tmp_path, "pre-LN", table_bits=8)
+    manifest = export_onnx(source, tmp_path / "out")
+    manifest.verify(tmp_path / "out")
+    assert Manifest.read(tmp_path / "out") == manifest
+    assert (tmp_path / "out" / DATA_FILE).stat().st_size == manifest.expected_bytes(DATA_FILE)
+    listed = {p.name for p in (tmp_path / "out").iterdir()} - {"dareq.json"}
+    assert listed == set(manifest.files)
+
+
+def test_tied_head_and_embedding_read_the_same_bytes(tmp_path: Path) -> None:
+    manifest = export_onnx(quantized(tmp_path, "pre-LN", table_bits=8), tmp_path / "out")
+    for kind in ("qweight", "scales"):
+        table = manifest.tensors[f"model.decoder.embed_tokens.{kind}"]
+        head = manifest.tensors[f"lm_head.{kind}"]
+        assert (head.offset, head.bytes, head.shares) == (
+            table.offset,
+            table.bytes,
+            f"model.decoder.embed_tokens.{kind}",
+        )
+
+
+def test_tied_float_table_is_stored_once(tmp_path: Path) -> None:
+    manifest = export_onnx(quantized(tmp_path, "pre-LN"), tmp_path / "out")
+    owners = [t for t in manifest.tensors.values() if t.shape == (96, 64) and t.shares is None]
+    assert len(owners) == 1
+
+
+def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tmp_path: Path) -> None:
+    source = quantized(tmp_path, "pre-LN", table_bits=4)
+    export_onnx(source, tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+    inputs = [set(n.input) for n in graph.node if n.op_type in ("MatMulNBits", "GatherBlockQuantized")]
+    for module in QuantizedSource.open(source).plan:
+        assert sum(f"{module}.qweight" in names for names in inputs) == 1
+    sizes = {tuple(i.dims) for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96)}
+
+
+def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:
+    export_onnx(quantized(tmp_path, "pre-LN"), tmp_path / "out")
+    data = (tmp_path / "out/model.onnx").read_bytes()
+    assert b"site-packages" not in data
+    assert b".py" not in data
+
+
+def test_no_reshape_is_left_around_attention(tmp_path: Path) -> None:
+    export_onnx(quantized(tmp_path, "post-LN"), tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+    attention = [n for n in graph.node if n.op_type == "GroupQueryAttention"]
+    made_by = {name: n.op_type for n in graph.node for name in n.output}
+    assert len(attention) == 2
+    assert not [n for n in attention if "Reshape" in {made_by[name] for name in n.input[:3]}]
+
+
+def test_a_plan_for_a_module_that_does_not_exist_fails_by_name(tmp_path: Path) -> None:
+    config = AutoModelForCausalLM.from_pretrained(tiny_opt(tmp_path / "m")).config
+    with pytest.raises(ExportError, match=r"model\.decoder\.layers\.9\.fc1"):
+        capture(config, {"model.decoder.layers.9.fc1": QuantSpec()})
+
+
+def test_a_missing_tensor_fails_by_name_and_leaves_nothing(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = quantized(tmp_path, "pre-LN")
+    tensors = load_file(source / "model.safetensors")
+    del tensors["model.decoder.layers.1.fc2.scales"]
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"layers\.1\.fc2\.scales"):
+        export_onnx(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_float_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="run dareq-edge quantize"):
+        export_onnx(tiny_opt(tmp_path / "m"), tmp_path / "out")
+
+
+def test_an_architecture_that_cannot_be_captured_is_refused() -> None:
+    with pytest.raises(UnsupportedArchitectureError, match="bloom"):
+        capture(BloomConfig(vocab_size=96, hidden_size=64, n_layer=1, n_head=4), {})
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="the shared data folder is not beside this checkout")
+def test_stories260k_keeps_its_loss(tmp_path: Path) -> None:
+    quantize_checkpoint(STORIES, tmp_path / "q", DareqConfig(bits=8, method="rtn", table_bits=8))
+    export_onnx(tmp_path / "q", tmp_path / "out")
+    ids = np.load(STORIES / "eval_tokens.npy")[:512][None].astype(np.int64)
+    logits = run(session(tmp_path / "out"), ids, np.ones_like(ids), None)[0][0].astype(np.float64)
+    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = -logp[np.arange(511), ids[0, 1:]].mean()
+    assert abs(loss - tolerances.STORIES_LOSS) < tolerances.STORIES_LOSS_MARGIN
