@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_random, tiny_opt
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
 from dareq_edge import hub
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.errors import CheckpointError, UnsupportedArchitectureError
+from tiny_models import save_random, tiny_opt
 
 LLAMA = LlamaConfig(
     vocab_size=96,

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_random, tiny_opt
-from tolerances import REFERENCE_CHUNKED
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from dareq_edge import quantize, shards
@@ -22,6 +20,8 @@ from dareq_edge.plan import QuantOptions
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.reference import load_reference
+from tiny_models import save_random, tiny_opt
+from tolerances import REFERENCE_CHUNKED
 
 LLAMA = LlamaConfig(
     vocab_size=96,
