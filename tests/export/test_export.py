@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import tolerances
 import torch
-from tiny_models import save_random, tiny_opt
 from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig
 
+import tolerances
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
 from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest
@@ -22,6 +21,7 @@ from dareq_export import export_onnx
 from dareq_export.bind import DATA_FILE
 from dareq_export.capture import capture
 from dareq_export.source import QuantizedSource
+from tiny_models import save_random, tiny_opt
 
 STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
 LLAMA = LlamaConfig(

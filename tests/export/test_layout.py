@@ -1,4 +1,4 @@
-"""The bytes of MatMulNBits and GatherBlockQuantized: golden values, and onnxruntime's own kernels as the reference."""
+"""The bytes of MatMulNBits and GatherBlockQuantized: golden values, and onnxruntime's kernels as the reference."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import tolerances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+import tolerances
 from dareq_edge.errors import ExportError
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
