@@ -8,7 +8,7 @@ and values where they belong and copies nothing (79 against 1,083 µs per layer 
     row 1      – – x y z · · · · ·         – left padding: masked, zeros, never computed
 
 GroupQueryAttention refuses several rows with several new tokens each once there is a past, so prompts are read row
-by row, each into its slice of the batch's buffer, and only then do all rows advance together.
+by row, each into its slice of the batch's buffer, and only then do the rows advance together.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dareq_edge.progress import Progress, silent
 from dareq_edge.report import ScoreReport
 from dareq_runtime.decoder import Cache, extend
 from dareq_runtime.folder import MODEL, OnnxFolder, open_folder
-from dareq_runtime.generation import Generation, check_lengths, generate_ids
+from dareq_runtime.generation import Apart, Generation, Together, check_lengths, generate_ids
 from dareq_runtime.sampling import Sampling
 from dareq_runtime.scorer import CHUNK
 from dareq_runtime.scoring import score
@@ -138,10 +138,20 @@ class OnnxModel:
         sampling: Sampling | None = None,
         stop_ids: Iterable[int] | None = None,
         on_token: OnToken | None = None,
+        together: bool = False,
     ) -> list[Generation]:
-        """Continue several prompts at once, of any lengths; each gets the tokens it would get alone.
+        """Continue several prompts of any lengths; each gets the tokens it would get alone.
 
-        Arguments and errors are those of ``generate``; ``sampling`` is greedy by default.
+        Args and errors are those of ``generate``, but for these:
+
+        Args:
+            prompts: Text or token ids each.
+            max_new_tokens: See ``generate``.
+            sampling: Greedy by default.
+            stop_ids: See ``generate``.
+            on_token: See ``generate``; its first argument is the index of the prompt.
+            together: Advance all rows in one pass: several times the throughput, but with int8 compute a near
+                tie between two tokens may fall the other way than alone (see the module ``generation``).
         """
         ids = [self.encode(p) for p in prompts]
         check_lengths(ids, max_new_tokens, self.context_length, self.vocab_size)
@@ -153,16 +163,14 @@ class OnnxModel:
             if on_token is not None:
                 on_token(row, token, "" if stream is None else stream.add(token))
 
-        rows = generate_ids(
-            self._graph,
-            ids,
-            new=max_new_tokens,
-            sampling=sampling or Sampling(),
-            stop_ids=stops,
-            pad_id=self.folder.pad_id,
-            chunk=self.chunk,
-            on_id=on_id,
-        )
+        sampling = sampling or Sampling()
+        batch: Apart | Together
+        if together and len(ids) > 1:
+            batch = Together(self._graph, ids, max_new_tokens, self.chunk, self.folder.pad_id)
+        else:
+            batch = Apart(self._graph, ids, max_new_tokens, self.chunk)
+        randoms = sampling.streams(ids)
+        rows = generate_ids(batch, randoms, new=max_new_tokens, sampling=sampling, stop_ids=stops, on_id=on_id)
         for row, stream in enumerate(streams):
             if on_token is not None and stream is not None and (rest := stream.finish()):
                 on_token(row, -1, rest)
