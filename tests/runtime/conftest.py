@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dareq_runtime import OnnxModel, load
 from numpy.typing import NDArray
+
+from dareq_runtime import OnnxModel, load
 from tiny_decoder import TinyDecoder
 
 

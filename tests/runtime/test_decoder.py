@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 import tolerances
+from dareq_edge.errors import DataError
 from dareq_runtime import OnnxModel, Scorer
 from dareq_runtime.decoder import Cache, extend
-from numpy.typing import NDArray
 from tiny_decoder import TinyDecoder
-
-from dareq_edge.errors import DataError
 
 
 def draw(n: int, seed: int = 0) -> NDArray[np.int64]:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dareq_runtime import OnnxModel
-from dareq_runtime.sampling import Sampling
 from numpy.typing import NDArray
-from tiny_decoder import TinyDecoder
 
 from dareq_edge.errors import DataError, SpecError
+from dareq_runtime import OnnxModel
+from dareq_runtime.sampling import Sampling
+from tiny_decoder import TinyDecoder
 
 PROMPTS = [np.random.default_rng(i).integers(4, 96, n) for i, n in enumerate((5, 17, 1, 9))]
 

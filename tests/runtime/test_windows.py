@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dareq_runtime.tokens import TokenSet
-from dareq_runtime.windows import PLUGINS, describe, make_protocol
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dareq_edge.errors import DataError, SpecError
 from dareq_edge.plugins import available
+from dareq_runtime.tokens import TokenSet
+from dareq_runtime.windows import PLUGINS, describe, make_protocol
 
 
 def cut(name: str, tokens: TokenSet, context: int = 100, **options: int) -> list[tuple[list[int], list[int]]]:
