@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from dareq_runtime.generation import Generation as Generation
     from dareq_runtime.model import OnnxModel as OnnxModel
     from dareq_runtime.model import load as load
-    from dareq_runtime.parity import ParityReport as ParityReport
     from dareq_runtime.parity import compare as compare
     from dareq_runtime.scorer import Scorer as Scorer
     from dareq_runtime.scoring import score as score
     from dareq_runtime.tokens import TokenSet as TokenSet
     from dareq_runtime.tokens import read_tokens as read_tokens
+    from dareq_runtime.verdict import ParityReport as ParityReport
     from dareq_runtime.windows import make_protocol as make_protocol
 
 _HOME = {
     "Generation": "dareq_runtime.generation",
     "OnnxModel": "dareq_runtime.model",
-    "ParityReport": "dareq_runtime.parity",
+    "ParityReport": "dareq_runtime.verdict",
     "Scorer": "dareq_runtime.scorer",
     "TokenSet": "dareq_runtime.tokens",
     "compare": "dareq_runtime.parity",

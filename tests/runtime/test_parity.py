@@ -10,9 +10,10 @@ import pytest
 import tolerances
 from dareq_edge.errors import ParityError, SpecError
 from dareq_runtime import OnnxModel, Scorer
-from dareq_runtime.parity import FP32_COMPUTE, INT8_COMPUTE, Link, chain, compare, compare_scores
+from dareq_runtime.parity import chain, compare
 from dareq_runtime.scoring import score
 from dareq_runtime.tokens import TokenSet
+from dareq_runtime.verdict import FP32_COMPUTE, INT8_COMPUTE, Link, compare_scores
 from dareq_runtime.windows import make_protocol
 from tiny_decoder import TinyDecoder
 
@@ -77,7 +78,9 @@ def test_numbers_equal_their_definitions(table_scorer: Callable[..., Scorer]) ->
     assert link.kl_p99 == pytest.approx(np.percentile(kl[seen], 99))
     assert link.top1_agreement == pytest.approx((p.argmax(1) == q.argmax(1))[seen].mean())
     assert 0 < link.top1_agreement < 1
-    assert report.scores == (score(a, TOKENS, GPTQ), score(b, TOKENS, GPTQ))
+    for together, alone in zip(report.scores, (score(a, TOKENS, GPTQ), score(b, TOKENS, GPTQ)), strict=True):
+        assert together.nll == pytest.approx(alone.nll, abs=tolerances.NLL_FLOAT64)
+        assert (together.label, together.protocol, together.tokens) == (alone.label, alone.protocol, alone.tokens)
     assert link.delta_ppl == pytest.approx(report.scores[1].ppl / report.scores[0].ppl - 1)
     assert link.delta_ppl_stderr is not None
     assert 0 < link.delta_ppl_stderr < report.scores[0].stderr
