@@ -66,11 +66,13 @@ def _histogram(r: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
         Counts float64 [R, B] and bin widths in r's dtype [R, B].
     """
     low, high = (bound[:, None] for bound in torch.aminmax(r, dim=1))
+    flat = low == high  # numpy's rule for a range of zero width
+    low, high = torch.where(flat, low - 0.5, low), torch.where(flat, high + 0.5, high)
     edges = _edges(low, high, bins)
-    point = (low == high) | (edges[:, :-1] >= edges[:, 1:]).any(dim=1, keepdim=True)
+    point = (edges[:, :-1] >= edges[:, 1:]).any(dim=1, keepdim=True)  # where numpy raises, see ``_search.entropy``
     r = torch.where(point, torch.zeros_like(r), r)
     low, high = low.masked_fill(point, -0.5), high.masked_fill(point, 0.5)
-    edges = _edges(low, high, bins)
+    edges = torch.where(point, _edges(low, high, bins), edges)
     index = ((r - low) / (high - low) * bins).long().clamp_(max=bins - 1)
     index -= (r < edges.gather(1, index)).long()
     index += ((r >= edges.gather(1, index + 1)) & (index != bins - 1)).long()

@@ -71,7 +71,11 @@ class DareQ:
         search = Search(
             self.entropy == "density", q_max, self.bins, self.lambda_weight, self.lambda_entropy, self.candidates
         )
-        return choose(segments, search)
+        if segments.device.type != "cpu":
+            return choose(segments, search)
+        from dareq_edge.quantizers import _search_numba  # importing and loading compiled code takes a second
+
+        return _search_numba.choose(segments, search)
 
 
 QUANTIZER = DareQ
