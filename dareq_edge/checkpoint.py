@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,17 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: str
     file: Path
+
+    @property
+    def bits(self) -> int:
+        """Bits per element: the number in the dtype's name, 8 for BOOL."""
+        digits = re.search(r"\d+", self.dtype)
+        return int(digits[0]) if digits else 8
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the file."""
+        return math.prod(self.shape) * self.bits // 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,45 @@
+"""The typer application: one file per subcommand under ``commands``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import dareq_edge
+from dareq_edge.cli.commands import demo, deploy, evaluate, export, inspect, parity, quantize, run
+
+app = typer.Typer(
+    name="dareq-edge",
+    help="Data-free 4-bit ONNX export of causal language models, checked by perplexity and parity.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: dareq-edge deploy facebook/opt-125m --out opt-125m-int4",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dareq-edge {dareq_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Data-free 4-bit ONNX export of causal language models, checked by perplexity and parity."""
+
+
+app.command("deploy")(deploy.deploy)
+app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
+app.command("run")(run.run)
+app.command("eval")(evaluate.evaluate)
+app.command("parity")(parity.parity)
+app.command("inspect")(inspect.inspect)
+app.command("demo")(demo.demo)

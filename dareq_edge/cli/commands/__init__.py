@@ -1,0 +1,1 @@
+"""Subcommands; each module imports its stage inside its function."""

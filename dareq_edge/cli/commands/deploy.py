@@ -1,0 +1,120 @@
+"""dareq-edge deploy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dareq_edge.cli import console, options
+from dareq_edge.cli.evaluation import DataChoice
+
+if TYPE_CHECKING:
+    from dareq_edge.cli.deployment import Deployment, Job
+
+MAX_TOKENS = 8192
+PROMPT = "The people of the United States"
+
+
+def deploy(
+    model: options.Model,
+    out: options.Out,
+    bits: options.Bits = 4,
+    group_size: options.GroupSize = "channel",
+    method: options.Method = "dareq",
+    entropy: options.EntropyOf = "density",
+    table_bits: options.Table = "8",
+    scale_dtype: options.Scales = "bfloat16",
+    skip: options.Skip = None,
+    dataset: options.Dataset = None,
+    text: options.TextFile = None,
+    tokens: options.TokensFile = None,
+    max_tokens: options.MaxTokens = MAX_TOKENS,
+    protocol: options.Protocol = "gptq",
+    window: options.Window = None,
+    stride: options.Stride = None,
+    no_eval: Annotated[bool, typer.Option("--no-eval", help="Skip perplexity and parity.")] = False,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Keep the folder when parity fails; parity.json in it says so.")
+    ] = False,
+    prompt: Annotated[str, typer.Option("--prompt", help="Start of the generated sample; '' for none.")] = PROMPT,
+    threads: options.Threads = None,
+    revision: options.Revision = None,
+    overwrite: options.Overwrite = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Quantize, export and check a model in one go.
+
+    The folder appears only when the exported model passes parity against the quantized one in PyTorch. Without
+    a text option the embedded evaluation text is used.
+
+    \b
+    Examples:
+      dareq-edge deploy facebook/opt-125m --out opt-125m-int4
+      dareq-edge deploy ./my-opt --out int4 --group-size 64 --dataset wikitext-2-raw-v1 --max-tokens 100000
+      dareq-edge deploy ./stories260k --out int4 --tokens eval_tokens.npy --json
+      dareq-edge deploy ./my-opt --out int4 --no-eval
+    """
+    from dareq_edge.cli.deployment import Job
+    from dareq_edge.plan import QuantOptions
+
+    data = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
+    chosen = QuantOptions(
+        bits=bits,
+        group_size=options.group_size(group_size),
+        scale_dtype=scale_dtype,
+        method=method,
+        entropy=entropy,
+        skip=tuple(skip or ()),
+        table_bits=options.table_bits(table_bits),
+    )
+    job = Job(
+        source=model,
+        out=Path(out),
+        options=chosen,
+        data=None if no_eval else data,
+        revision=revision,
+        overwrite=overwrite,
+        keep_failed=keep_failed,
+        trust_remote_code=trust_remote_code,
+        prompt=prompt,
+        threads=threads,
+    )
+    run_job(job, as_json=json)
+
+
+def run_job(job: Job, *, as_json: bool) -> None:
+    """Deploy, print the outcome, and leave with 1 if parity failed."""
+    from dareq_edge.cli.deployment import RejectedError, deploy_model
+
+    console.quiet_libraries()
+    if job.data is not None and not job.data.given:
+        console.note("no text given: scoring on the embedded evaluation text")
+    try:
+        with console.progress_bars() as progress:
+            found = deploy_model(job, progress)
+    except RejectedError as rejected:
+        _show(rejected.deployment, as_json=as_json)
+        raise
+    _show(found, as_json=as_json)
+    if found.report is not None and not found.report.passed:
+        raise typer.Exit(1)
+
+
+def _show(found: Deployment, *, as_json: bool) -> None:
+    from rich.console import Group, RenderableType
+    from rich.text import Text
+
+    from dareq_edge.cli.tables import parity_table, size_table
+
+    rows = [("source weights", found.before), ("ONNX weights", found.after), ("ONNX folder", found.folder)]
+    shown: list[RenderableType] = [size_table(rows)]
+    if found.report is not None:
+        shown.append(parity_table(found.report))
+    if found.sample is not None:
+        shown.append(Text.assemble((found.prompt, "bold"), found.sample))
+    if found.report is None or found.report.passed:
+        shown.append(Text(f"deployed to {found.out}"))
+    console.result(found.to_json(), Group(*shown), as_json=as_json)

@@ -1,0 +1,72 @@
+"""dareq-edge inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dareq_edge.cli import console, options
+from dareq_edge.errors import CheckpointError
+from dareq_edge.manifest import NAME, Manifest
+
+if TYPE_CHECKING:
+    from dareq_edge.manifest import TensorEntry
+
+
+def inspect(
+    folder: options.Folder,
+    summary: Annotated[bool, typer.Option("--summary", help="One row per kind of tensor.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its sha256.")] = False,
+    json: options.Json = False,
+) -> None:
+    """What is in a folder: bits, scheme and bytes of every tensor, and the total on disk.
+
+    \b
+    Examples:
+      dareq-edge inspect opt-125m-int4
+      dareq-edge inspect opt-125m-int4 --summary --verify
+      dareq-edge inspect ./float-model --json
+    """
+    from rich.console import Group, RenderableType
+
+    from dareq_edge.cli.tables import score_table, size_table, tensor_table
+
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}; give a model folder")
+    if (folder / NAME).is_file():
+        manifest = Manifest.read(folder)
+        manifest.verify(folder, hashes=verify)
+    else:
+        manifest = Manifest("float", str(folder), tensors=_float_tensors(folder))
+    sizes = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file()]
+    total = sum(size for _, size in sizes)
+    record = {
+        "kind": manifest.kind,
+        "source": manifest.source,
+        "revision": manifest.revision,
+        "total_bytes": total,
+        "tensor_bytes": sum(t.bytes for t in manifest.tensors.values() if t.shares is None),
+        "files": dict(sizes),
+        "tensors": console.plain(manifest)["tensors"],
+        "scores": {label: report.to_json() for label, report in manifest.scores.items()},
+    }
+    shown: list[RenderableType] = [tensor_table(manifest.tensors, summary=summary)]
+    if manifest.scores:
+        shown.append(score_table(list(manifest.scores.values())))
+    shown.append(size_table([("total", total), *sizes]))
+    console.result(record, Group(*shown), as_json=json)
+
+
+def _float_tensors(folder: Path) -> dict[str, TensorEntry]:
+    """The tensors of a plain Hugging Face folder, from its headers."""
+    from dareq_edge.checkpoint import Checkpoint
+    from dareq_edge.manifest import TensorEntry
+
+    console.quiet_libraries()
+    found = Checkpoint.open(str(folder))
+    return {
+        name: TensorEntry(info.shape, info.bits, info.dtype, None, info.file.name, None, info.bytes)
+        for name, info in found.tensors.items()
+    }

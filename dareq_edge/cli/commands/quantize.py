@@ -1,0 +1,56 @@
+"""dareq-edge quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dareq_edge.cli import console, options
+
+
+def quantize(
+    model: options.Model,
+    out: options.Out,
+    bits: options.Bits = 4,
+    group_size: options.GroupSize = "channel",
+    method: options.Method = "dareq",
+    entropy: options.EntropyOf = "density",
+    table_bits: options.Table = "8",
+    scale_dtype: options.Scales = "bfloat16",
+    skip: options.Skip = None,
+    revision: options.Revision = None,
+    overwrite: options.Overwrite = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Quantize a checkpoint, tensor by tensor, into a folder that transformers and export read.
+
+    \b
+    Examples:
+      dareq-edge quantize facebook/opt-125m --out opt-125m-q4
+      dareq-edge quantize ./my-opt --out q3 --bits 3 --group-size 32 --method rtn
+      dareq-edge quantize ./my-opt --out q4 --skip '*.fc2' --table-bits 32
+    """
+    from dareq_edge.plan import QuantOptions
+    from dareq_edge.quantize import quantize_checkpoint
+
+    console.quiet_libraries()
+    chosen = QuantOptions(
+        bits=bits,
+        group_size=options.group_size(group_size),
+        scale_dtype=scale_dtype,
+        method=method,
+        entropy=entropy,
+        skip=tuple(skip or ()),
+        table_bits=options.table_bits(table_bits),
+    )
+    with console.progress_bars() as progress:
+        manifest = quantize_checkpoint(
+            model,
+            Path(out),
+            chosen,
+            revision=revision,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    console.written(manifest, out, as_json=json)

@@ -1,0 +1,174 @@
+"""deploy: quantize, export, compare and only then put the folder in its place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.cli.evaluation import DataChoice, read_evaluation
+from dareq_edge.errors import ParityError
+from dareq_edge.folders import new_folder
+from dareq_edge.manifest import Manifest
+from dareq_edge.plan import QuantOptions
+from dareq_edge.progress import Progress, silent
+from dareq_edge.quantize import quantize_checkpoint
+from dareq_edge.reference import load_reference
+from dareq_edge.tokenizer_files import tokenizer_files
+
+if TYPE_CHECKING:
+    from dareq_runtime.verdict import ParityReport
+
+PARITY_FILE = "parity.json"
+SAMPLE_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to deploy and how.
+
+    Attributes:
+        source: A local folder or a hub id.
+        out: Folder to create.
+        options: How to quantize.
+        data: What to score on; ``None`` skips parity.
+        revision: Branch, tag or commit on the hub.
+        overwrite: Replace ``out`` if it exists.
+        keep_failed: Put the folder in place even if parity fails.
+        trust_remote_code: Let transformers run code that comes with the model.
+        prompt: Start of the sample that is generated at the end; empty for none.
+        threads: Threads of onnxruntime.
+    """
+
+    source: str
+    out: Path
+    options: QuantOptions
+    data: DataChoice | None
+    revision: str | None = None
+    overwrite: bool = False
+    keep_failed: bool = False
+    trust_remote_code: bool = False
+    prompt: str = ""
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What came out.
+
+    Attributes:
+        out: The folder.
+        before: Bytes of the source's weight files.
+        after: Bytes of model.onnx and its data.
+        folder: Bytes of the whole exported folder.
+        report: Parity; ``None`` if it was skipped.
+        prompt: What the sample continues.
+        sample: Generated words; ``None`` without a tokenizer.
+    """
+
+    out: Path
+    before: int
+    after: int
+    folder: int
+    report: ParityReport | None
+    prompt: str
+    sample: str | None
+
+    def to_json(self) -> dict[str, object]:
+        """A plain dict, for ``json.dumps``."""
+        return {
+            "out": str(self.out),
+            "bytes": {"source_weights": self.before, "onnx_weights": self.after, "onnx_folder": self.folder},
+            "parity": None if self.report is None else self.report.to_json(),
+            "prompt": self.prompt,
+            "sample": self.sample,
+        }
+
+
+class RejectedError(ParityError):
+    """Parity failed, so no folder was left; ``deployment`` is what it would have been."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        reasons = deployment.report.reasons if deployment.report else ()
+        super().__init__(f"{'; '.join(reasons)}; {deployment.out} was not written (--keep-failed keeps it)")
+        self.deployment = deployment
+
+
+def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
+    """Run the whole line; ``job.out`` appears when everything passed, or not at all.
+
+    Raises:
+        RejectedError: Parity failed and ``keep_failed`` is false.
+        DareqError: Any stage's own error; nothing is left behind.
+    """
+    checkpoint = Checkpoint.open(job.source, job.revision, trust_remote_code=job.trust_remote_code)
+    if job.data is not None:  # read before the long work, so that a wrong option costs nothing
+        read_evaluation(job.data, checkpoint.folder)
+    with new_folder(job.out, overwrite=job.overwrite) as scratch:
+        work = scratch / "work"
+        quantize_checkpoint(
+            job.source,
+            work / "checkpoint",
+            job.options,
+            revision=job.revision,
+            trust_remote_code=job.trust_remote_code,
+            progress=progress,
+        )
+        manifest = _export(work, progress)
+        report = None if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
+        found = Deployment(
+            out=job.out,
+            before=sum(p.stat().st_size for p in {t.file for t in checkpoint.tensors.values()}),
+            after=sum(e.bytes for name, e in manifest.files.items() if name.startswith("model.onnx")),
+            folder=sum(e.bytes for e in manifest.files.values()),
+            report=report,
+            prompt=job.prompt,
+            sample=_sample(job, work / "onnx"),
+        )
+        if report is not None:
+            if not report.passed and not job.keep_failed:
+                raise RejectedError(found)
+            (work / "onnx" / PARITY_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+            manifest.with_files(work / "onnx").with_scores(report.scores).write(work / "onnx")
+        for path in (work / "onnx").iterdir():
+            path.rename(scratch / path.name)
+        shutil.rmtree(work)
+    return found
+
+
+def _export(work: Path, progress: Progress) -> Manifest:
+    from dareq_export import export_onnx
+
+    return export_onnx(work / "checkpoint", work / "onnx", progress=progress)
+
+
+def _compare(job: Job, data: DataChoice, source: Path, work: Path, progress: Progress) -> ParityReport:
+    """Parity of the whole chain."""
+    import dareq_runtime
+    from dareq_runtime.parity import chain, compare
+
+    tokens, protocol = read_evaluation(data, source)
+    scorers, links = chain(
+        original=load_reference(source, trust_remote_code=job.trust_remote_code, progress=progress),
+        quantized=load_reference(work / "checkpoint", trust_remote_code=job.trust_remote_code, progress=progress),
+        fp32=dareq_runtime.load(work / "onnx", compute="fp32", threads=job.threads, verify=False),
+        int8=dareq_runtime.load(work / "onnx", compute="int8", threads=job.threads, verify=False),
+    )
+    return compare(scorers, links, tokens, protocol, progress=progress)
+
+
+def _sample(job: Job, folder: Path) -> str | None:
+    """A few generated words."""
+    import dareq_runtime
+
+    if not job.prompt or not tokenizer_files(folder):
+        return None
+    model = dareq_runtime.load(folder, threads=job.threads, verify=False)
+    room = model.context_length - len(model.encode(job.prompt))
+    if room < 1:
+        return None
+    count = min(SAMPLE_TOKENS, room)
+    return model.generate(job.prompt, max_new_tokens=count, temperature=0.8, top_k=40, seed=0).text

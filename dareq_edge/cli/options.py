@@ -1,0 +1,75 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dareq_edge.plugins import available
+
+Group = Literal["channel", "16", "32", "64", "128", "256"]
+TableBits = Literal["4", "8", "32"]
+ScaleDtype = Literal["bfloat16", "float32"]
+Entropy = Literal["density", "probability"]
+Compute = Literal["int8", "fp32"]
+
+_METHODS = available("dareq_edge.quantizers")
+_QUANTIZING, _DATA, _RUNNING = "Quantization", "Evaluation data", "Running"
+
+
+def _option(text: str, panel: str, *names: str, **more: object) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)  # type: ignore[arg-type]
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face hub id or a model folder.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that dareq-edge wrote.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A folder that quantize wrote.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to create.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let transformers run code that comes with the model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON record on stdout, for machines.")]
+
+Bits = Annotated[int, _option("Bits per weight, 2 to 8.", _QUANTIZING, "--bits", min=2, max=8)]
+GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING, "--group-size")]
+Method = Annotated[
+    str,
+    _option(
+        f"How scales are chosen: {', '.join(_METHODS)}.", _QUANTIZING, "--method", autocompletion=lambda: _METHODS
+    ),
+]
+EntropyOf = Annotated[
+    Entropy, _option("DARE-Q's entropy: the published code's, or the paper's.", _QUANTIZING, "--entropy")
+]
+Table = Annotated[TableBits, _option("Bits of token embedding and head; 32 is float.", _QUANTIZING, "--table-bits")]
+Scales = Annotated[
+    ScaleDtype, _option("Precision of the scales; ARM kernels read bfloat16.", _QUANTIZING, "--scale-dtype")
+]
+Skip = Annotated[
+    list[str] | None, _option("Layers that stay float, e.g. '*.fc2'; may be repeated.", _QUANTIZING, "--skip")
+]
+
+Dataset = Annotated[str | None, _option("A named data set, e.g. wikitext-2-raw-v1.", _DATA, "--dataset")]
+TextFile = Annotated[Path | None, _option("A UTF-8 text file.", _DATA, "--text")]
+TokensFile = Annotated[Path | None, _option("A .npy file of token ids.", _DATA, "--tokens")]
+MaxTokens = Annotated[int | None, _option("Score only this many tokens.", _DATA, "--max-tokens", min=2)]
+Protocol = Annotated[str, _option("How windows are cut: gptq, strided, lines.", _DATA, "--protocol")]
+Window = Annotated[int | None, _option("Tokens per window.", _DATA, "--window", min=2)]
+Stride = Annotated[int | None, _option("Tokens between windows (strided).", _DATA, "--stride", min=1)]
+
+ComputeIn = Annotated[Compute, _option("int8 as shipped; fp32 is exact and slow.", _RUNNING, "--compute")]
+Threads = Annotated[int | None, _option("Threads; one per core by default.", _RUNNING, "--threads", min=1)]
+
+
+def group_size(group: Group) -> int | None:
+    """``QuantSpec.group_size`` of an option's value."""
+    return None if group == "channel" else int(group)
+
+
+def table_bits(bits: TableBits) -> int | None:
+    """``QuantOptions.table_bits`` of an option's value."""
+    return None if bits == "32" else int(bits)
