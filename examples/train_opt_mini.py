@@ -138,7 +138,7 @@ def train(args: argparse.Namespace, stream: np.ndarray, work: Path) -> OPTForCau
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        smooth = float(loss) if not smooth else 0.98 * smooth + 0.02 * float(loss)
+        smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         if (step + 1) % 50 == 0:
             rate = (step + 1 - first) * args.batch * CONTEXT / (time.monotonic() - began)
             print(f"step {step + 1}/{args.steps} loss {smooth:.4f} {rate:.0f} tokens/s", flush=True)
@@ -155,7 +155,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repeat", nargs="*", default=[], help="NAME=N: weight of a file (by file name)")
     parser.add_argument("--heldout", type=Path, default=here / "data" / "inaugural-addresses.txt")
     parser.add_argument("--out", type=Path, default=here / "models" / "opt-mini")
-    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)

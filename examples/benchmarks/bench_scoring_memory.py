@@ -11,11 +11,11 @@ import argparse
 import time
 from pathlib import Path
 
-import dareq_runtime
 import numpy as np
-from dareq_runtime.protocols.gptq import Gptq
 
+import dareq_runtime
 from dareq_edge.folders import inside
+from dareq_runtime.protocols.gptq import Gptq
 
 
 def status(field: str) -> float:
