@@ -34,7 +34,9 @@ def result(record: Mapping[str, object], shown: RenderableType, *, as_json: bool
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=1))
     else:
-        Console().print(shown)
+        console = Console()
+        # Piped into a file there is no width to respect, and cut columns would be lost.
+        console.print(shown, width=None if console.is_terminal else 120)
 
 
 def plain(manifest: Manifest) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def megabytes(size: int) -> str:
 
 def score_table(scores: Sequence[ScoreReport]) -> RenderableType:
     """Perplexity of one or several models."""
-    table = Table(box=SIMPLE, padding=(0, 1))
+    table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("model")
     for name in ("perplexity", "± error", "bits per byte", "tokens"):
         table.add_column(name, justify="right")
@@ -38,9 +38,9 @@ def score_table(scores: Sequence[ScoreReport]) -> RenderableType:
 
 def parity_table(report: ParityReport) -> RenderableType:
     """Scores, links and the verdict."""
-    table = Table(box=SIMPLE, padding=(0, 1))
+    table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("link", no_wrap=True)
-    for name in ("perplexity", "KL mean", "KL 99 %", "top-1", "allowed", ""):
+    for name in ("perplexity", "KL mean", "KL 99 %", "top-1", "allowed"):
         table.add_column(name, justify="right", no_wrap=True)
     for link in report.links:
         error = "" if link.delta_ppl_stderr is None else f" ± {100 * link.delta_ppl_stderr:.4f}"
@@ -50,8 +50,7 @@ def parity_table(report: ParityReport) -> RenderableType:
             _optional(link.kl_mean, 1, "{:.1e}"),
             _optional(link.kl_p99, 1, "{:.1e}"),
             _optional(link.top1_agreement, 100, "{:.2f} %"),
-            _optional(link.relative_ppl, 100, "{:g} %"),
-            "" if link.relative_ppl is None else ("ok" if link.passed else "BROKEN"),
+            _optional(link.relative_ppl, 100, "{:g} % ok" if link.passed else "{:g} % BROKEN"),
         )
     return Group(score_table(report.scores), table, verdict(report))
 
@@ -63,20 +62,20 @@ def verdict(report: ParityReport) -> Text:
     return Text("parity: FAILED, " + "; ".join(report.reasons), "bold red")
 
 
-def size_table(rows: Sequence[tuple[str, int]]) -> RenderableType:
-    """Bytes on disk, with the ratio to the first row."""
-    table = Table(box=SIMPLE, padding=(0, 1))
-    table.add_column("on disk")
-    table.add_column("size", justify="right")
-    table.add_column("ratio", justify="right")
+def size_table(rows: Sequence[tuple[str, int]], *, ratio: bool = True) -> RenderableType:
+    """Bytes on disk, with how much smaller each row is than the first."""
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in ("on disk", "bytes", "size", "smaller")[: 4 if ratio else 3]:
+        table.add_column(name, justify="left" if name == "on disk" else "right")
     for name, size in rows:
-        table.add_row(name, megabytes(size), f"{rows[0][1] / max(size, 1):.2f} x")
+        cells = [name, f"{size:,}", megabytes(size), f"{rows[0][1] / max(size, 1):.2f} x"]
+        table.add_row(*cells[: 4 if ratio else 3])
     return table
 
 
 def tensor_table(tensors: Mapping[str, TensorEntry], *, summary: bool) -> RenderableType:
     """One row per tensor, or per kind of tensor."""
-    table = Table(box=SIMPLE, padding=(0, 1))
+    table = Table(box=SIMPLE, pad_edge=False)
     columns = ("kind", "tensors") if summary else ("tensor", "shape")
     for name in columns:
         table.add_column(name, overflow="fold")

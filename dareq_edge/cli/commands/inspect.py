@@ -55,7 +55,7 @@ def inspect(
     shown: list[RenderableType] = [tensor_table(manifest.tensors, summary=summary)]
     if manifest.scores:
         shown.append(score_table(list(manifest.scores.values())))
-    shown.append(size_table([("total", total), *sizes]))
+    shown.append(size_table([("total", total), *sizes], ratio=False))
     console.result(record, Group(*shown), as_json=json)
 
 

@@ -44,6 +44,7 @@ def run(
         sys.stdout.flush()
 
     model = dareq_runtime.load(folder, compute=compute, threads=threads)
+    model.encode(start)  # refuses an unusable prompt before anything is printed
     if not json and isinstance(start, str):
         sys.stdout.write(start)
     made = model.generate(
