@@ -167,7 +167,7 @@ def _with_hooks(new: nn.Module, old: nn.Module) -> nn.Module:
     """Carry over accelerate's hook, which moves inputs between devices in a model with a device map."""
     hook = getattr(old, "_hf_hook", None)
     if hook is not None:
-        from accelerate.hooks import add_hook_to_module  # only there when accelerate made the hook
+        from accelerate.hooks import add_hook_to_module  # type: ignore[import-untyped]  # made the hook
 
         add_hook_to_module(new, hook)
     return new

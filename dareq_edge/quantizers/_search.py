@@ -49,12 +49,12 @@ def scale_grid(absmax: NDArray[np.float32], search: Search) -> Floats:
         ``search.dtype`` [R, C], rising from absmax / q_max to absmax.
     """
     top = absmax.astype(search.dtype)[:, None]
-    start = top / search.dtype(search.q_max)
+    start: Floats = top / search.dtype(search.q_max)
     if search.candidates == 1:
         return start
     index = np.arange(search.candidates, dtype=search.dtype)
     step = (top - start) / search.dtype(search.candidates - 1)
-    grid = index * step + start
+    grid: Floats = index * step + start
     grid[:, -1:] = top
     return grid
 
