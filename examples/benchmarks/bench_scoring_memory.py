@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--window", type=int)
-    parser.add_argument("--windows", type=int, default=2, help="how many of them (random tokens)")
-    parser.add_argument("--text", type=Path, help="score this text instead of random tokens")
+    parser.add_argument("--windows", type=int, default=2, help="how many of them")
+    parser.add_argument("--text", type=Path, help="the start of this text instead of random tokens")
     parser.add_argument("--compute", choices=["int8", "fp32"], default="int8")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--chunk", type=int, default=128)
@@ -44,7 +45,8 @@ def main() -> None:
     protocol = Gptq(args.window).resolved(model.context_length)
     size = protocol.window or 0
     if args.text:
-        tokens = dareq_runtime.read_tokens(text=args.text, tokenizer=model.tokenizer)
+        whole = dareq_runtime.read_tokens(text=args.text, tokenizer=model.tokenizer)
+        tokens = replace(whole, sequences=(whole.sequences[0][: size * args.windows],))
     else:
         ids = np.random.default_rng(0).integers(0, model.vocab_size, size * args.windows)
         tokens = dareq_runtime.TokenSet((ids,), "random tokens")

@@ -12,8 +12,9 @@ import onnxruntime as ort
 from dareq_edge.errors import ArtifactError, SpecError
 
 Compute = Literal["int8", "fp32"]
-"""int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file with the weights dequantized on every run,
-which is exact and 30 to 120 times slower (session.disable_prepacking sends the kernel down that path)."""
+"""int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file with the weights dequantized on every run
+(session.disable_prepacking sends the kernel down that path), which is exact. On an OPT-125m shape it reads 128
+tokens at a time at half the speed, but decodes one at a time 160 times slower."""
 
 _PAST, _PRESENT = "past_key_values.", "present."
 _DTYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}

@@ -77,6 +77,18 @@ def test_corrupt_graph(copy: Path) -> None:
     refuse(copy, r"onnxruntime .* cannot load .*model.onnx")
 
 
+def test_external_data_may_not_lie_outside(copy: Path) -> None:
+    model = onnx.load(copy / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../outside.data"
+    (copy / "model.onnx.data").rename(copy.parent / "outside.data")
+    onnx.save(model, copy / "model.onnx")
+    seal(copy)
+    refuse(copy, "escapes model directory")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_bad_config(copy: Path, content: str) -> None:
     (copy / "config.json").write_text(content)
