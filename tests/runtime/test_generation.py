@@ -72,6 +72,14 @@ def test_sampling_is_reproducible_and_seeded(int8: OnnxModel) -> None:
     assert a != int8.generate(PROMPTS[0], seed=2, **options)
 
 
+def test_streams_depend_on_seed_prompt_and_copy_only() -> None:
+    a, b = np.array([5, 6]), np.array([7])
+    draws = [s.random() for s in Sampling(seed=1).streams([a, b, a])]
+    assert len(set(draws)) == 3
+    assert [s.random() for s in Sampling(seed=1).streams([b, a, a])] == [draws[1], draws[0], draws[2]]
+    assert Sampling(seed=2).streams([a])[0].random() != draws[0]
+
+
 def test_copies_of_a_prompt_differ(int8: OnnxModel) -> None:
     a, b = int8.generate_batch([PROMPTS[0]] * 2, max_new_tokens=20, sampling=Sampling(1.5), stop_ids=[])
     assert a != b

@@ -52,6 +52,7 @@ def test_the_whole_chain_holds(table_scorer: Callable[..., Scorer]) -> None:
     ("shifts", "broken"),
     [
         ((0, 0, 0.1, 0.1), "torch DARE-Q -> onnx fp32 compute"),
+        ((0, 0, -0.1, -0.1), "torch DARE-Q -> onnx fp32 compute"),
         ((0, 0, 0, 0.3), "onnx fp32 compute -> onnx int8 compute"),
         ((0, 0, 0.1, 0.5), "torch DARE-Q -> onnx fp32 compute"),
     ],
