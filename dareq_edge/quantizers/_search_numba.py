@@ -5,7 +5,8 @@ computed with the operations of numpy, in the same precision and order, so count
 few roundings only (order of summation, last bit of a logarithm). A segment whose best two losses are closer than a
 bound on those roundings is searched again by ``_search.best`` itself.
 
-Why it is fast: no allocation per row, loops that LLVM vectorises, logarithms of counts from a table, and candidates
+Why it is fast: no allocation per row, loops that LLVM vectorises (unsigned indices, because numba tests signed ones
+for wrap-around), logarithms of counts from a table, and candidates
 dropped unseen: the range and squared error of a part of the residual bound the loss from below (``_density_floor``),
 and a candidate whose bound is above the best loss so far cannot win.
 """
@@ -223,10 +224,10 @@ def _entropy_floor(r: Floats, span: float, scale: float, bins: int) -> float:
 def _round(w: NDArray[np.float32], scale: Any, r: Floats, start: int, stop: int) -> None:
     """Residuals of one part. No clipping: scales of at least absmax / q_max never round beyond q_max."""
     if r.itemsize == 4:
-        for i in range(start, stop):
+        for i in range(np.uint64(start), np.uint64(stop)):
             r[i] = w[i] - ((w[i] / scale + _MAGIC) - _MAGIC) * scale
     else:
-        for i in range(start, stop):
+        for i in range(np.uint64(start), np.uint64(stop)):
             x = np.float64(w[i])
             r[i] = x - np.floor(x / scale + 0.5) * scale
 
@@ -237,12 +238,12 @@ def _range(r: Floats, start: int, stop: int) -> tuple[Any, Any]:
     low, high = np.int64(2**63 - 1), np.int64(-(2**63 - 1))
     if r.itemsize == 4:
         narrow = r.view(np.int32)
-        for i in range(start, stop):
+        for i in range(np.uint64(start), np.uint64(stop)):
             key = np.int64(narrow[i]) ^ ((np.int64(narrow[i]) >> 63) & np.int64(0x7FFFFFFF))
             low, high = min(low, key), max(high, key)
     else:
         wide = r.view(np.int64)
-        for i in range(start, stop):
+        for i in range(np.uint64(start), np.uint64(stop)):
             key = wide[i] ^ ((wide[i] >> 63) & np.int64(0x7FFFFFFFFFFFFFFF))
             low, high = min(low, key), max(high, key)
     return low, high
@@ -263,7 +264,7 @@ def _from_keys(low: Any, high: Any, bounds: Floats) -> None:
 def _squares(r: Floats, start: int, stop: int) -> float:
     """Sum of squares in float64; its order is free, see the module's docstring."""
     total = 0.0
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):
         total += np.float64(r[i]) * np.float64(r[i])
     return total
 
