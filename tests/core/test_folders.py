@@ -1,0 +1,76 @@
+"""Folders appear whole or not at all, and names in them stay in them."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from dareq_edge.errors import ArtifactError, SpecError
+from dareq_edge.folders import inside, new_folder
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "", "a\\..\\..\\x", "C:/x", "\\x"])
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactError, match="leads out of the folder"):
+        inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "onnx/model.onnx", "a..b"])
+def test_a_name_inside_is_joined(tmp_path: Path, name: str) -> None:
+    assert inside(tmp_path, name) == tmp_path / name
+
+
+def test_the_links_of_a_hub_cache_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/1").write_text("weights")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot/model.safetensors").symlink_to("../blobs/1")
+    assert inside(tmp_path / "snapshot", "model.safetensors").read_text() == "weights"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
+def test_nothing_is_left_after_a_failure(tmp_path: Path, error: BaseException) -> None:
+    def fail() -> None:
+        with new_folder(tmp_path / "out") as scratch:
+            (scratch / "half").write_text("x")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_overwrite_keeps_the_old_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").write_text("kept")
+
+    def fail() -> None:
+        with new_folder(tmp_path / "out", overwrite=True):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ArtifactError, match="no space left"):
+        fail()
+    assert (tmp_path / "out/old").read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_overwrite_replaces_everything(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").write_text("gone")
+    with new_folder(tmp_path / "out", overwrite=True) as scratch:
+        (scratch / "new").write_text("x")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_an_existing_folder_needs_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").write_text("kept")
+
+    def write() -> None:
+        with new_folder(tmp_path / "out"):
+            pass
+
+    with pytest.raises(SpecError, match="--overwrite"):
+        write()
