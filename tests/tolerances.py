@@ -29,3 +29,15 @@ STDERR_RATIO = 0.15
 
 # MB resident while scoring 2,048-token windows of an OPT-125m shape; the project's own bar (measured 403).
 SCORING_RSS_MB = 600
+
+# Relative: the paper's float64 scales, stored as float32 (spacing 6e-8).
+PAPER_SCALE = 1e-6
+
+# Relative to a loss: the fast searches add the same float32 squares in another order than numpy's float32 mean.
+DAREQ_LOSS = 1e-5
+
+# Relative to the scale: w - w_q in float32 is computed from two rounded products.
+HALF_STEP = 1e-5
+
+# Relative to the largest output: a matrix product in the activation's dtype, K at most 100.
+LINEAR_BY_DTYPE = {"float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}

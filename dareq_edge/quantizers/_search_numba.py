@@ -6,9 +6,9 @@ few roundings only (order of summation, last bit of a logarithm). A segment whos
 bound on those roundings is searched again by ``_search.best`` itself.
 
 Why it is fast: no allocation per row, loops that LLVM vectorises (unsigned indices, because numba tests signed ones
-for wrap-around), logarithms of counts from a table, and candidates
-dropped unseen: the range and squared error of a part of the residual bound the loss from below (``_density_floor``),
-and a candidate whose bound is above the best loss so far cannot win.
+for wrap-around), logarithms of counts from a table, and candidates dropped early: the range and squared error of a
+part of the residual bound the loss from below (``_entropy_floor``), and a candidate whose bound is above the best
+loss so far cannot win.
 """
 
 from __future__ import annotations
