@@ -154,12 +154,12 @@ def _bias(module: nn.Module) -> nn.Parameter | None:
 def _replace(model: nn.Module, old: nn.Module, new: DAREQuantLinear | QuantEmbedding, tied: bool) -> None:
     """Put ``new`` wherever ``old`` is used; a tied head follows the table."""
     head = output_head(model) if tied and isinstance(new, QuantEmbedding) and old is token_table(model) else None
-    swaps: dict[nn.Module | None, nn.Module] = {old: new.train(old.training)}
+    swaps: dict[nn.Module, nn.Module] = {old: new.train(old.training)}
     if head is not None and isinstance(new, QuantEmbedding):
         swaps[head] = TiedQuantLinear(new, _bias(head)).train(head.training)
     for parent in list(model.modules()):
         for leaf, child in list(parent._modules.items()):  # named_children() hides a module's second name
-            if child in swaps:
+            if child is not None and child in swaps:
                 setattr(parent, leaf, _with_hooks(swaps[child], child))
 
 
