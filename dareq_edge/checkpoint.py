@@ -82,6 +82,21 @@ class Checkpoint:
         found = getattr(self.config, "quantization_config", None)
         return found if found is None or isinstance(found, Mapping) else dict(found.to_dict())
 
+    @property
+    def context_length(self) -> int:
+        """Longest sequence the model was made for, tokens.
+
+        Raises:
+            UnsupportedArchitectureError: config.json does not say.
+        """
+        text = self.config.get_text_config()
+        for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+            if isinstance(getattr(text, key, None), int):
+                return int(getattr(text, key))
+        raise UnsupportedArchitectureError(
+            f"config.json of {self.source} gives no context length; add max_position_embeddings to it"
+        )
+
     def empty_model(self, *, trust_remote_code: bool = False) -> torch.nn.Module:
         """The float model on the meta device: every module and shape, no memory; tied weights are tied.
 

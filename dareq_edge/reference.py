@@ -104,10 +104,8 @@ def load_reference(
             weight = state[f"{module}.weight"]
             weight.copy_(torch.from_numpy(read_quantized(checkpoint, module, spec, weight.shape[1]).dequantize()))
     progress("loading", len(names) + len(plan), len(names) + len(plan))
-    text = checkpoint.config.get_text_config()
-    return TorchReference(
-        "torch dareq" if plan else "torch fp32", model.eval(), int(text.max_position_embeddings), int(text.vocab_size)
-    )
+    label, vocab_size = "torch dareq" if plan else "torch fp32", int(checkpoint.config.get_text_config().vocab_size)
+    return TorchReference(label, model.eval(), checkpoint.context_length, vocab_size)
 
 
 def _uninitialised(checkpoint: Checkpoint, *, trust_remote_code: bool) -> torch.nn.Module:

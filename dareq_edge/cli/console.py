@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,9 @@ from dareq_edge.manifest import Manifest
 
 if TYPE_CHECKING:
     from dareq_edge.progress import Progress as Callback
+
+WIDE = 110
+"""Columns of a table that is not printed on a terminal."""
 
 
 def fail(sentence: str) -> None:
@@ -34,9 +38,8 @@ def result(record: Mapping[str, object], shown: RenderableType, *, as_json: bool
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=1))
     else:
-        console = Console()
         # Piped into a file there is no width to respect, and cut columns would be lost.
-        console.print(shown, width=None if console.is_terminal else 120)
+        Console(width=None if sys.stdout.isatty() else WIDE).print(shown)
 
 
 def plain(manifest: Manifest) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
         DareqError: Any stage's own error; nothing is left behind.
     """
     checkpoint = Checkpoint.open(job.source, job.revision, trust_remote_code=job.trust_remote_code)
-    if job.data is not None:  # read before the long work, so that a wrong option costs nothing
-        read_evaluation(job.data, checkpoint.folder)
+    if job.data is not None:
+        _check_data(job.data, checkpoint)
     with new_folder(job.out, overwrite=job.overwrite) as scratch:
         work = scratch / "work"
         quantize_checkpoint(
@@ -137,6 +137,13 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             path.rename(scratch / path.name)
         shutil.rmtree(work)
     return found
+
+
+def _check_data(data: DataChoice, checkpoint: Checkpoint) -> None:
+    """Cut the windows once before the long work, so that a wrong option or text costs nothing."""
+    tokens, protocol = read_evaluation(data, checkpoint.folder)
+    tokens.check(int(checkpoint.config.get_text_config().vocab_size))
+    protocol.resolved(checkpoint.context_length).windows(tokens)
 
 
 def _export(work: Path, progress: Progress) -> Manifest:

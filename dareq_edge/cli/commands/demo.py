@@ -13,7 +13,7 @@ from dareq_edge.cli.evaluation import DataChoice, example
 from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.manifest import NAME
 
-MAX_TOKENS = 16384
+MAX_TOKENS = 8192
 OUT = Path("out/opt-mini-int4")
 
 
