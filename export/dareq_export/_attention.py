@@ -75,6 +75,10 @@ def _emit(
 ) -> torch.Tensor:  # fmt: skip
     """Emit one GroupQueryAttention; query [B, H, S, D], key and value [B, KV, S, D] → [B, S, H, D]."""
     batch, heads, length, head_dim = query.shape
+    if head_dim % 8:
+        raise UnsupportedArchitectureError(
+            f"attention heads are {head_dim} wide; onnxruntime's GroupQueryAttention takes multiples of 8 only"
+        )
     layer: int = module.layer_idx  # type: ignore[assignment]  # every transformers attention module has one
     past_key, past_value = trace.past[layer]
     total = bias.shape[-1]

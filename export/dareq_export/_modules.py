@@ -70,11 +70,12 @@ class GatherTable(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Map ids [...] to rows [..., D]."""
         attrs: dict[str, Attribute] = {"gather_axis": 0, "quantize_axis": 1, "bits": self.layout.bits}
-        return torch.onnx.ops.symbolic(
+        rows = torch.onnx.ops.symbolic(
             f"{MICROSOFT}::GatherBlockQuantized",
             (self.qweight, ids, self.scales),
             attrs | {"block_size": self.layout.block_size},
             dtype=torch.float32,
-            shape=(*ids.shape, self.layout.k),
+            shape=(*ids.shape, self.layout.padded_k),
             version=1,
         )
+        return rows if self.layout.padded_k == self.layout.k else rows[..., : self.layout.k]

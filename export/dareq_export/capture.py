@@ -23,7 +23,7 @@ from dareq_edge.errors import ExportError, UnsupportedArchitectureError
 from dareq_edge.spec import QuantSpec
 from dareq_export._attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
 from dareq_export._modules import FloatLinear, GatherTable, NBitsLinear
-from dareq_export.layout import BlockLayout, choose_layout, table_layout
+from dareq_export.layout import BlockLayout, choose_layout
 
 OPSET = 21
 ROOT = "model"  # the wrapper's attribute that holds the captured model; prefixes every initializer's name
@@ -150,11 +150,10 @@ def _replace_modules(
     for name, module in modules.items():
         spec = specs.get(name)
         if isinstance(module, nn.Embedding) and spec:
-            layouts[name] = table_layout((module.num_embeddings, module.embedding_dim), spec, name)
+            layouts[name] = choose_layout((module.num_embeddings, module.embedding_dim), spec)
             _set_module(model, name, _keeping_class(module, GatherTable(layouts[name])))
         elif isinstance(module, nn.Linear) and spec:
-            shape = (module.out_features, module.in_features)
-            layouts[name] = table_layout(shape, spec, name) if name in tied else choose_layout(shape, spec)
+            layouts[name] = choose_layout((module.out_features, module.in_features), spec)
             _set_module(model, name, NBitsLinear(layouts[name], bias=module.bias is not None))
         elif isinstance(module, nn.Linear):
             _set_module(model, name, FloatLinear(module.weight, module.bias))

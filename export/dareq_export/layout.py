@@ -6,12 +6,11 @@ The only module that speaks ``block_size``. Operator definitions: onnxruntime Co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dareq_edge.errors import ExportError
 from dareq_edge.packing import pack
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
@@ -42,6 +41,11 @@ class BlockLayout:
         return -(-self.k // self.block_size)
 
     @property
+    def padded_k(self) -> int:
+        """K with the last block filled up."""
+        return self.k_blocks * self.block_size
+
+    @property
     def blob(self) -> int:
         """Bytes per block."""
         return self.block_size * self.bits // 8
@@ -53,7 +57,7 @@ class BlockLayout:
 
     @property
     def gather_shape(self) -> tuple[int, int]:
-        """Shape of GatherBlockQuantized's data over the same bytes: (N, K*bits/8)."""
+        """Shape of GatherBlockQuantized's data over the same bytes: (N, padded K * bits / 8)."""
         return self.n, self.k_blocks * self.blob
 
     @property
@@ -82,23 +86,6 @@ def choose_layout(shape: tuple[int, int], spec: QuantSpec) -> BlockLayout:
     return min(options, key=lambda o: (o.nbytes, -o.block_size))
 
 
-def table_layout(shape: tuple[int, int], spec: QuantSpec, name: str) -> BlockLayout:
-    """The layout of an embedding table [V, D]; unlike a matrix it cannot be padded.
-
-    Raises:
-        ExportError: No block size divides D.
-    """
-    layout = choose_layout(shape, spec)
-    if shape[1] % layout.block_size and spec.group_size is None:
-        layout = replace(layout, block_size=SMALLEST)
-    if shape[1] % layout.block_size:
-        raise ExportError(
-            f"{name} has width {shape[1]}, which blocks of {layout.block_size} do not divide; "
-            "keep the table in float (--table-bits 32)"
-        )
-    return layout
-
-
 def lower(tensor: QuantizedTensor, layout: BlockLayout) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Codes and scales in kernel form.
 
@@ -107,14 +94,14 @@ def lower(tensor: QuantizedTensor, layout: BlockLayout) -> tuple[NDArray[np.uint
 
     Args:
         tensor: The quantized matrix [N, K].
-        layout: From ``choose_layout`` or ``table_layout``.
+        layout: From ``choose_layout``.
 
     Returns:
         (uint8 [N, k_blocks, blob], float32 [N, k_blocks]).
     """
     zero = 1 << (layout.bits - 1)
     shift = np.uint8(zero - tensor.spec.zero_point)
-    padding = layout.k_blocks * layout.block_size - layout.k
+    padding = layout.padded_k - layout.k
     codes = np.pad(tensor.codes + shift, ((0, 0), (0, padding)), constant_values=zero)
     scales = np.broadcast_to(tensor.scales, layout.scales_shape)
     return pack(codes, layout.bits).reshape(layout.matmul_shape), np.ascontiguousarray(scales)

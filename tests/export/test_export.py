@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig, OPTConfig
 
 import tolerances
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
@@ -41,6 +41,8 @@ def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
     source = tmp_path / "source"
     if kind == "llama":
         save_random(LLAMA, source)
+    elif kind == "odd":  # no block size divides 72: tables are padded too
+        tiny_opt(source, hidden_size=72, word_embed_proj_dim=72, num_attention_heads=9, ffn_dim=100)
     elif kind == "post-LN":
         tiny_opt(source, word_embed_proj_dim=32, do_layer_norm_before=False)
     else:
@@ -71,6 +73,7 @@ CASES = [
     ("pre-LN", {"bits": 8, "method": "rtn"}),
     ("pre-LN", {"bits": 3, "skip": ["*.fc1"], "table_bits": 8}),
     ("post-LN", {"table_bits": 8}),
+    ("odd", {"table_bits": 4}),
     ("llama", {"table_bits": 8}),
     ("llama", {"group_size": 64}),
 ]
@@ -181,6 +184,14 @@ def test_a_float_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_an_architecture_that_cannot_be_captured_is_refused() -> None:
     with pytest.raises(UnsupportedArchitectureError, match="bloom"):
         capture(BloomConfig(vocab_size=96, hidden_size=64, n_layer=1, n_head=4), {})
+
+
+def test_a_head_width_the_kernel_refuses_is_an_error_at_export() -> None:
+    config = OPTConfig(
+        vocab_size=96, hidden_size=40, word_embed_proj_dim=40, num_hidden_layers=1, num_attention_heads=4
+    )
+    with pytest.raises(UnsupportedArchitectureError, match="10 wide.*multiples of 8"):
+        capture(config, {})
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="the shared data folder is not beside this checkout")

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import tolerances
-from dareq_edge.errors import ExportError
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
-from dareq_export.layout import BlockLayout, choose_layout, lower, table_layout
+from dareq_export.layout import BlockLayout, choose_layout, lower
 
 
 def random_tensor(n: int, k: int, spec: QuantSpec, seed: int = 0) -> QuantizedTensor:
@@ -32,7 +31,7 @@ def run_node(op: str, data: np.ndarray, layout: BlockLayout, tensor: QuantizedTe
         names, out = ["x", "b", "s"], [len(data), layout.n]
         attrs |= {"K": layout.k, "N": layout.n, "accuracy_level": 4}
     else:
-        names, out = ["b", "x", "s"], [len(data), layout.k]
+        names, out = ["b", "x", "s"], [len(data), layout.padded_k]
         codes = codes.reshape(layout.gather_shape)
         attrs |= {"gather_axis": 0, "quantize_axis": 1}
     kind = TensorProto.FLOAT if op == "MatMulNBits" else TensorProto.INT64
@@ -96,13 +95,12 @@ def test_matmul_nbits_computes_the_dequantized_product(
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("group", [None, 32])
-def test_gather_block_quantized_returns_the_dequantized_rows_exactly(bits: int, group: int | None) -> None:
-    tensor = random_tensor(40, 96, QuantSpec(bits=bits, group_size=group))
+@pytest.mark.parametrize("width", [96, 100])
+def test_gather_block_quantized_returns_the_dequantized_rows_exactly(
+    bits: int, group: int | None, width: int
+) -> None:
+    tensor = random_tensor(40, width, QuantSpec(bits=bits, group_size=group))
     ids = np.array([0, 39, 7, 7], dtype=np.int64)
-    found = run_node("GatherBlockQuantized", ids, table_layout(tensor.shape, tensor.spec, "table"), tensor)
-    np.testing.assert_array_equal(found, tensor.dequantize()[ids])
-
-
-def test_a_table_no_block_divides_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ExportError, match=r"embed_tokens has width 100.*--table-bits 32"):
-        table_layout((8, 100), QuantSpec(), "embed_tokens")
+    found = run_node("GatherBlockQuantized", ids, choose_layout(tensor.shape, tensor.spec), tensor)
+    np.testing.assert_array_equal(found[:, :width], tensor.dequantize()[ids])
+    assert not found[:, width:].any()
