@@ -190,7 +190,7 @@ def test_a_head_width_the_kernel_refuses_is_an_error_at_export() -> None:
     config = OPTConfig(
         vocab_size=96, hidden_size=40, word_embed_proj_dim=40, num_hidden_layers=1, num_attention_heads=4
     )
-    with pytest.raises(UnsupportedArchitectureError, match="10 wide.*multiples of 8"):
+    with pytest.raises(UnsupportedArchitectureError, match=r"10 wide.*multiples of 8"):
         capture(config, {})
 
 
