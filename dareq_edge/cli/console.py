@@ -67,10 +67,13 @@ def progress_bars() -> Iterator[Callback]:
         yield _Drawn(bars)
 
 
-def quiet_libraries() -> None:
-    """Keep transformers' advice about its own options off the terminal."""
+def quiet_libraries(threads: int | None = None) -> None:
+    """Keep transformers' advice about its own options off the terminal, and PyTorch to ``threads`` threads."""
+    import torch
     from transformers.utils import logging
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

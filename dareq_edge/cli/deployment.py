@@ -40,7 +40,7 @@ class Job:
         keep_failed: Put the folder in place even if parity fails.
         trust_remote_code: Let transformers run code that comes with the model.
         prompt: Start of the sample that is generated at the end; empty for none.
-        threads: Threads of onnxruntime.
+        threads: Threads of onnxruntime; PyTorch's are set by the caller.
     """
 
     source: str

@@ -62,7 +62,9 @@ Window = Annotated[int | None, _option("Tokens per window.", _DATA, "--window", 
 Stride = Annotated[int | None, _option("Tokens between windows (strided).", _DATA, "--stride", min=1)]
 
 ComputeIn = Annotated[Compute, _option("int8 as shipped; fp32 is exact and slow.", _RUNNING, "--compute")]
-Threads = Annotated[int | None, _option("Threads; one per core by default.", _RUNNING, "--threads", min=1)]
+Threads = Annotated[
+    int | None, _option("Threads of onnxruntime and PyTorch; one per core by default.", _RUNNING, "--threads", min=1)
+]
 
 
 def group_size(group: Group) -> int | None:

@@ -25,7 +25,7 @@ def megabytes(size: int) -> str:
 
 def score_table(scores: Sequence[ScoreReport]) -> RenderableType:
     """Perplexity of one or several models."""
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("model")
     for name in ("perplexity", "± error", "bits per byte", "tokens"):
         table.add_column(name, justify="right")
@@ -38,18 +38,18 @@ def score_table(scores: Sequence[ScoreReport]) -> RenderableType:
 
 def parity_table(report: ParityReport) -> RenderableType:
     """Scores, links and the verdict."""
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("link", no_wrap=True)
     for name in ("perplexity", "KL mean", "KL 99 %", "top-1", "allowed"):
         table.add_column(name, justify="right", no_wrap=True)
     for link in report.links:
         error = "" if link.delta_ppl_stderr is None else f" ± {100 * link.delta_ppl_stderr:.4f}"
         table.add_row(
-            f"{link.reference}\n → {link.subject}",
+            f"{link.reference}\n→ {link.subject}",
             f"{100 * link.delta_ppl:+.4f}{error} %",
             _optional(link.kl_mean, 1, "{:.1e}"),
             _optional(link.kl_p99, 1, "{:.1e}"),
-            _optional(link.top1_agreement, 100, "{:.2f} %"),
+            _optional(link.top1_agreement, 100, "{:.1f} %"),
             _optional(link.relative_ppl, 100, "{:g} % ok" if link.passed else "{:g} % BROKEN"),
         )
     return Group(score_table(report.scores), table, verdict(report))
@@ -64,7 +64,7 @@ def verdict(report: ParityReport) -> Text:
 
 def size_table(rows: Sequence[tuple[str, int]], *, ratio: bool = True) -> RenderableType:
     """Bytes on disk, with how much smaller each row is than the first."""
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in ("on disk", "bytes", "size", "smaller")[: 4 if ratio else 3]:
         table.add_column(name, justify="left" if name == "on disk" else "right")
     for name, size in rows:
@@ -75,7 +75,7 @@ def size_table(rows: Sequence[tuple[str, int]], *, ratio: bool = True) -> Render
 
 def tensor_table(tensors: Mapping[str, TensorEntry], *, summary: bool) -> RenderableType:
     """One row per tensor, or per kind of tensor."""
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     columns = ("kind", "tensors") if summary else ("tensor", "shape")
     for name in columns:
         table.add_column(name, overflow="fold")

@@ -89,7 +89,7 @@ def run_job(job: Job, *, as_json: bool) -> None:
     """Deploy, print the outcome, and leave with 1 if parity failed."""
     from dareq_edge.cli.deployment import RejectedError, deploy_model
 
-    console.quiet_libraries()
+    console.quiet_libraries(job.threads)
     if job.data is not None and not job.data.given:
         console.note("no text given: scoring on the embedded evaluation text")
     try:

@@ -50,16 +50,16 @@ def evaluate(
             read, windows = read_evaluation(choice, Path(model))
             scorer: Scorer = dareq_runtime.load(model, compute=compute, threads=threads)
         else:
-            folder = fetch(model, revision, trust_remote_code=trust_remote_code)
+            folder = fetch(model, revision, threads, trust_remote_code=trust_remote_code)
             read, windows = read_evaluation(choice, folder)
             scorer = reference(folder, progress, trust_remote_code=trust_remote_code)
         report = score(scorer, read, windows, progress=progress)
     console.result(report.to_json(), score_table([report]), as_json=json)
 
 
-def fetch(model: str, revision: str | None, *, trust_remote_code: bool) -> Path:
+def fetch(model: str, revision: str | None, threads: int | None, *, trust_remote_code: bool) -> Path:
     """The local folder of a checkpoint."""
-    console.quiet_libraries()
+    console.quiet_libraries(threads)
     from dareq_edge.checkpoint import Checkpoint
 
     return Checkpoint.open(model, revision, trust_remote_code=trust_remote_code).folder

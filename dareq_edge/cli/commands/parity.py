@@ -55,7 +55,7 @@ def parity(
             None
             if name is None
             else reference(
-                fetch(name, revision if name == model else None, trust_remote_code=trust_remote_code),
+                fetch(name, revision if name == model else None, threads, trust_remote_code=trust_remote_code),
                 progress,
                 trust_remote_code=trust_remote_code,
             )
