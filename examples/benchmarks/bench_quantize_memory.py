@@ -1,6 +1,6 @@
 """Peak memory of quantize_checkpoint on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
 
-    python examples/benchmarks/bench_quantize_memory.py [--table-bits 4|8|32] [--layers N]
+    python examples/benchmarks/bench_quantize_memory.py [--table-bits 4|8|32] [--layers N] [--method NAME]
 
 The bar: 4 x the largest tensor in fp32 + 500 MB, whatever the model's size. The child process that quantizes is
 measured whole (ru_maxrss), imports included. Everything is written to a temporary folder and removed.
@@ -28,7 +28,7 @@ from dareq_edge.quantize import quantize_checkpoint
 imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 start = time.perf_counter()
 table = {"32": None}.get(sys.argv[3], sys.argv[3])
-options = QuantOptions(table_bits=table and int(table), scale_dtype="bfloat16")
+options = QuantOptions(table_bits=table and int(table), scale_dtype="bfloat16", method=sys.argv[4])
 quantize_checkpoint(sys.argv[1], sys.argv[2], options)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(imports, peak, time.perf_counter() - start)
@@ -87,6 +87,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table-bits", choices=["4", "8", "32"], default="8")
     parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--method", default="dareq")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dareq-memory-") as name:
         folder = Path(name)
@@ -97,10 +98,11 @@ def main() -> int:
         (folder / "model").mkdir()
         count = write_model(folder / "model", arguments.layers)
         start = time.perf_counter()
-        command = [sys.executable, "-c", CHILD, str(folder / "model"), str(folder / "out"), arguments.table_bits]
+        command = [sys.executable, "-c", CHILD, str(folder / "model"), str(folder / "out")]
+        command += [arguments.table_bits, arguments.method]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         if child.returncode:
-            print(child.stderr, file=sys.stderr)
+            print(f"the child left with {child.returncode}\n{child.stderr}", file=sys.stderr)
             return 1
         imports, _, seconds = (float(x) for x in child.stdout.split())
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -108,7 +110,7 @@ def main() -> int:
         after = sum(p.stat().st_size for p in (folder / "out").iterdir())
     bar = 4 * VOCAB * HIDDEN * 4 + 500 * MB
     sizes = f"{before / MB:.0f} MB -> {after / MB:.0f} MB"
-    print(f"parameters {count / 1e9:.2f} B, {sizes}, table bits {arguments.table_bits}")
+    print(f"parameters {count / 1e9:.2f} B, {sizes}, table bits {arguments.table_bits}, {arguments.method}")
     print(f"quantized in {seconds:.1f} s (process {time.perf_counter() - start:.1f} s)")
     print(f"peak {peak / MB:.0f} MB (imports alone {imports / MB:.0f} MB), bar {bar / MB:.0f} MB")
     return 0 if peak < bar else 1
