@@ -151,3 +151,14 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert code == 0
         assert "Examples:" in out
         assert f"dareq-edge {command} " in out or command == "demo"
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (Path(__file__).parents[1] / "examples/models/opt-mini/model.safetensors").is_file():
+        pytest.skip("the embedded model is not in this checkout")
+    found = record(capsys, "demo", "--out", tmp_path / "demo")
+    assert isinstance(found["parity"], dict)
+    assert found["parity"]["passed"] is True
+    assert found["sample"]
+    record(capsys, "demo", "--out", tmp_path / "demo")  # a second run replaces the first

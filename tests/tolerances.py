@@ -5,7 +5,7 @@ from __future__ import annotations
 # Absolute, logits of a tiny OPT (magnitude about 20): cached chunks sum the same float32 products in another order.
 REFERENCE_CHUNKED = 1e-4
 
-# Relative to the largest output: MatMulNBits in fp32 compute sums up to 300 float32 products, as numpy does in float64.
+# Relative to the largest output: MatMulNBits in fp32 compute sums up to 300 float32 products, numpy float64 ones.
 KERNEL_FP32 = 2e-6
 
 # Relative to the largest logit: two- to five-layer models in fp32 compute; the same sums in another order.
