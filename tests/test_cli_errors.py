@@ -100,7 +100,8 @@ def test_a_really_full_disk(place: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_folder(place: Path, number: signal.Signals) -> None:
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job inherits it ignored
         f"sys.path[:0] = {[str(ROOT / r) for r in ('.', 'export', 'runtime')]!r}\n"
         "from dareq_edge import quantize\n"
         "real = quantize.ShardWriter.add\n"
