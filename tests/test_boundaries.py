@@ -21,8 +21,7 @@ L4 = {"onnxruntime", "tokenizers"}
 # Modules of dareq_edge by layer; a module named nowhere is L2. See the layer table in the design.
 MODULES_L0 = {"", "errors", "spec", "plugins", "folders", "manifest", "report", "progress", "tokenizer_files"}
 MODULES_L1 = {"qtensor", "packing"}
-# The only files of dareq_export that may use torch and transformers: what captures the model.
-CAPTURE = {"capture", "_attention", "_modules", "export"}
+CAPTURE = "capture"  # the only subpackage of dareq_export that may use torch and transformers
 
 
 def modules(package: Path) -> Iterator[tuple[str, Path]]:
@@ -96,10 +95,10 @@ def test_dareq_edge_layers(name: str, path: Path) -> None:
 @pytest.mark.parametrize(("name", "path"), EXPORT)
 def test_dareq_export_layers(name: str, path: Path) -> None:
     found = imports(path)
-    capture = name.split(".")[-1] in CAPTURE
+    capture = name.split(".")[0] == CAPTURE
     assert not outside(found) - L1 - L3 - READING - ({"torch", "transformers"} if capture else set())
     assert not {m for m in found if m.startswith("dareq_runtime")}
-    assert not {m for m in found if m.startswith("dareq_edge") and edge_layer(m) > (2 if capture else 1)}
+    assert not {m for m in found if m.startswith("dareq_edge") and edge_layer(m) > 1}
 
 
 @pytest.mark.parametrize(("name", "path"), RUNTIME)

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from transformers import AutoConfig, PretrainedConfig
 
-from dareq_edge.errors import ArtifactError, CheckpointError, ExportError
+from dareq_edge.errors import ArtifactError, ExportError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
 from dareq_edge.progress import Progress, silent
 from dareq_export.bind import DATA_FILE, attach_parameters, detach_parameters, entries, fill, write_data
-from dareq_export.capture import Captured, cache_shape, capture
+from dareq_export.capture import Captured, cache_shape, capture, read_config
 from dareq_export.clients import GRAPH_FILE, write_client_files
 from dareq_export.passes import clean
 from dareq_export.source import QuantizedSource
@@ -41,7 +40,7 @@ def export_onnx(
     """
     folder = Path(source)
     quantized = QuantizedSource.open(folder)
-    config = _config(folder)
+    config = read_config(folder)
     with new_folder(Path(out), overwrite=overwrite) as scratch:
         progress("capturing", 0, 1)
         captured = capture(config, quantized.plan)
@@ -61,15 +60,6 @@ def export_onnx(
         _check(scratch, manifest)
         manifest.write(scratch)
     return manifest
-
-
-def _config(folder: Path) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder / 'config.json'} is not a configuration transformers knows: {error}"
-        ) from error
 
 
 def _provenance(folder: Path) -> tuple[str, str | None]:

@@ -1,8 +1,4 @@
-"""HF config + plan → onnx_ir.Model with contrib operators and no weights (design decision D1).
-
-The model's own transformers code runs once under torch.export with untouched memory for weights; only this module,
-``_modules`` and ``_attention`` import torch and transformers.
-"""
+"""One traced run of a transformers model whose linears and attention emit the operators we want."""
 
 from __future__ import annotations
 
@@ -11,18 +7,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_utils import no_init_weights
 
-from dareq_edge.errors import ExportError, UnsupportedArchitectureError
+from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
 from dareq_edge.spec import QuantSpec
-from dareq_export._attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
-from dareq_export._modules import FloatLinear, GatherTable, NBitsLinear
+from dareq_export.capture.attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
+from dareq_export.capture.modules import FloatLinear, GatherTable, NBitsLinear
 from dareq_export.layout import BlockLayout, choose_layout
 
 OPSET = 21
@@ -44,6 +41,19 @@ class Captured:
     layouts: Mapping[str, BlockLayout]
     tied: Mapping[str, str]
     parameters: frozenset[str]
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The transformers configuration of a model folder.
+
+    Raises:
+        CheckpointError: transformers does not know it.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        path = folder / "config.json"
+        raise CheckpointError(f"{path} is not a configuration transformers knows: {error}") from error
 
 
 class _Decoder(nn.Module):

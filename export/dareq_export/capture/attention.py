@@ -12,7 +12,7 @@ from transformers import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from dareq_edge.errors import UnsupportedArchitectureError
-from dareq_export._modules import Attribute
+from dareq_export.capture.modules import Attribute
 
 IMPLEMENTATION = "dareq_gqa"
 MASKED = -1e9  # finite, so that a row whose columns are all masked stays a number
