@@ -104,6 +104,18 @@ def test_a_residual_too_narrow_for_its_bins_counts_as_a_point():
     assert torch.equal(kernel, vectorised)
 
 
+def test_bins_without_corrections_are_numpys_or_refused():
+    index = np.empty(768, dtype=np.uint16)
+    for seed, bins in ((0, 128), (1, 7), (2, 1), (3, 1000)):
+        r = np.random.default_rng(seed).standard_normal(768)
+        step = (r.max() - r.min()) / bins
+        assert _search_numba._clear_bins(r, r.min(), r.max(), step, bins, index)
+        assert np.bincount(index, minlength=bins).tolist() == np.histogram(r, bins=bins)[0].tolist()
+        edge = r.min() + step * (bins // 2)
+        for r[5] in (np.nextafter(edge, -9), edge, np.nextafter(edge, 9)):  # the outermost edges cannot mislead
+            assert _search_numba._clear_bins(r, r.min(), r.max(), step, bins, index) == (bins == 1)
+
+
 def test_the_kernel_needs_no_writable_cache(monkeypatch):
     def refuse(*args, cache=False, **options):
         if cache:
