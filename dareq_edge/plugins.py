@@ -30,5 +30,6 @@ def load(package: str, name: str) -> ModuleType:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SpecError(f"unknown {package.rsplit('.', 1)[-1]} name {name!r}{hint} (available: {', '.join(names)})")
+        kind = package.rsplit(".", 1)[-1].removesuffix("s")
+        raise SpecError(f"unknown {kind} {name!r}{hint} (available: {', '.join(names)})")
     return importlib.import_module(f"{package}.{name}")

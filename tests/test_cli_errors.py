@@ -222,6 +222,6 @@ def test_the_demo_says_where_its_model_is(
 
 
 def test_a_folder_of_something_else(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, place, "no dareq.json", "run", place / "m", "--prompt", "x")
+    refused(capsys, place, "no dareq.json", "run", place / "m", "x")
     refused(capsys, place, "there is no folder", "inspect", place / "none")
     refused(capsys, place, "m", "export", place / "m", "--out", place / "out")

@@ -24,7 +24,7 @@ from dareq_edge.reference import load_reference
 from dareq_export import export_onnx
 from dareq_runtime import load
 
-COMMON = {"vocab_size": 50272, "max_position_embeddings": 2048, "dropout": 0.0, "init_std": 0.05}
+COMMON = {"vocab_size": 50272, "max_position_embeddings": 2048, "dropout": 0.0, "init_std": 0.02}
 SHAPES = {
     "opt-125m": OPTConfig(
         hidden_size=768, num_hidden_layers=12, num_attention_heads=12, ffn_dim=3072, word_embed_proj_dim=768, **COMMON

@@ -13,7 +13,7 @@ from dareq_edge.errors import DataError
 
 def run(
     folder: options.Folder,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to continue; - reads stdin.")] = "",
+    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="Text to continue; - reads stdin.")] = "",
     prompt_ids: Annotated[str, typer.Option("--prompt-ids", help="Token ids instead, e.g. 2,133,82.")] = "",
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Most new tokens.")] = 64,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 is greedy.")] = 0.0,
@@ -28,16 +28,16 @@ def run(
 
     \b
     Examples:
-      dareq-edge run opt-125m-int4 --prompt "The capital of France is"
-      dareq-edge run opt-125m-int4 -p "Once upon a time" --temperature 0.8 --top-k 40 --seed 7
-      echo "My fellow citizens" | dareq-edge run opt-125m-int4 -p -
+      dareq-edge run opt-125m-int4 "The capital of France is"
+      dareq-edge run opt-125m-int4 "Once upon a time" --temperature 0.8 --top-k 40 --seed 7
+      echo "My fellow citizens" | dareq-edge run opt-125m-int4 -
       dareq-edge run stories-int4 --prompt-ids 1,403,407
     """
     import dareq_runtime
 
     start = _ids(prompt_ids) if prompt_ids else (sys.stdin.read().strip() if prompt == "-" else prompt)
     if not start:
-        raise DataError("there is no prompt; give --prompt TEXT or --prompt-ids IDS")
+        raise DataError("there is no prompt; give a PROMPT, - for standard input, or --prompt-ids")
 
     def show(row: int, token: int, text: str) -> None:
         sys.stdout.write(text if isinstance(start, str) or text else f"{token} ")
