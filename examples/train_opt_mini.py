@@ -3,7 +3,8 @@
     python examples/train_opt_mini.py --text corpus/*.txt --out examples/models/opt-mini
 
 Every paragraph of --heldout is removed from the corpus first. The run checkpoints into ``OUT.work`` and
-resumes from there; about an hour on two cores. See examples/models/opt-mini/README.md for the corpus used.
+resumes from there (a larger --steps continues a finished run); about an hour on two cores. See
+examples/models/opt-mini/README.md for the corpus used.
 """
 
 from __future__ import annotations
@@ -31,14 +32,24 @@ CONFIG = OPTConfig(
     num_attention_heads=4,
     ffn_dim=1024,
     max_position_embeddings=CONTEXT,
-    dropout=0.0,
     attention_dropout=0.0,
 )
 
 
-def read_documents(path: Path, heldout: set[str]) -> list[str]:
+def wikitext_style(text: str) -> str:
+    """Ordinary prose → WikiText's spacing: punctuation apart, " @-@ " for hyphens, " @,@ " inside numbers."""
+    text = re.sub(r"(?<=\d)([.,])(?=\d)", r" @\1@ ", text)
+    text = re.sub(r"(?<=\w)-(?=\w)", " @-@ ", text)
+    text = re.sub(r"(?<!@)([,;:!?()\[\]\"])(?!@)", r" \1 ", text)
+    text = re.sub(r"\.(?=\s|$)", " .", text)
+    text = re.sub(r"(?<=\w)('s|n't|'re|'ve|'ll)\b", r" \1", text)
+    return re.sub(r" {2,}", " ", text)
+
+
+def read_documents(path: Path, heldout: set[str], *, restyle: bool = False) -> list[str]:
     """Split one file into documents of at least ~1 KB, without mark-up and held-out paragraphs."""
     text = re.sub(r"</?doc[^>]*>\n?", "\n\n", path.read_text(encoding="utf-8"))
+    text = wikitext_style(text) if restyle else text
     kept = "\n".join(line for line in text.split("\n") if line.strip() not in heldout)
     documents, current = [], ""
     for chunk in re.split(r"\n\s*\n(?= ?\S)", kept):
@@ -117,6 +128,7 @@ def make_optimizers(model: OPTForCausalLM, peak: float) -> list[torch.optim.Opti
 
 def train(args: argparse.Namespace, stream: np.ndarray, work: Path) -> OPTForCausalLM:
     torch.manual_seed(args.seed)
+    CONFIG.dropout = args.dropout
     model = OPTForCausalLM(CONFIG)
     optimizers = make_optimizers(model, args.lr)
     first, state = 0, work / "state.pt"
@@ -153,6 +165,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="training text files")
     parser.add_argument("--repeat", nargs="*", default=[], help="NAME=N: weight of a file (by file name)")
+    parser.add_argument("--restyle", type=Path, nargs="*", default=[], help="add again in WikiText's spacing")
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--heldout", type=Path, default=here / "data" / "inaugural-addresses.txt")
     parser.add_argument("--out", type=Path, default=here / "models" / "opt-mini")
     parser.add_argument("--steps", type=int, default=3000)
@@ -169,8 +183,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     heldout = {line.strip() for line in args.heldout.read_text("utf-8").split("\n") if line.strip()}
     corpus = {path.name: read_documents(path, heldout) for path in args.text}
-    tokenizer = train_tokenizer(doc for docs in corpus.values() for doc in docs)
-    save_tokenizer(tokenizer, args.out)
+    saved = args.out / "tokenizer.json"
+    if saved.exists():
+        tokenizer = Tokenizer.from_file(str(saved))
+    else:
+        tokenizer = train_tokenizer(doc for docs in corpus.values() for doc in docs)
+        save_tokenizer(tokenizer, args.out)
+    styled = {f"{path.name}:wikitext": read_documents(path, heldout, restyle=True) for path in args.restyle}
+    corpus |= styled
     repeat = {name: int(n) for name, n in (item.split("=") for item in args.repeat)}
     pieces: list[int] = []
     for name, docs in corpus.items():
