@@ -13,7 +13,8 @@ loss so far cannot win.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba
@@ -63,12 +64,28 @@ def choose(segments: torch.Tensor, search: Search) -> torch.Tensor:
     choice = np.empty(len(w), dtype=np.int64)
     counts = np.arange(w.shape[1] + 1) / w.shape[1]
     table = counts * np.log(counts + EPSILON)
-    blocks = min(len(w), numba.get_num_threads() * 4)
-    _search_all(w, scales, search.bins, search.lambda_weight, search.lambda_entropy, table, blocks, choice)
+    with _threads_of_torch() as threads:
+        blocks = min(len(w), threads * 4)
+        _search_all(w, scales, search.bins, search.lambda_weight, search.lambda_entropy, table, blocks, choice)
     for row in np.flatnonzero(choice < 0):
         choice[row] = 0 if dead[row] else best(w[row], scales[row], search)
     chosen = np.take_along_axis(scales, choice[:, None], axis=1)[:, 0]
     return torch.from_numpy(np.where(dead, chosen.dtype.type(0), chosen))
+
+
+@contextmanager
+def _threads_of_torch() -> Iterator[int]:
+    """Run numba on as many threads as torch may use, and give torch its number back.
+
+    Both share one OpenMP runtime, so a parallel numba kernel changes torch's setting for good.
+    """
+    threads, before = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield numba.get_num_threads()
+    finally:
+        numba.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 @_compiled(parallel=True)

@@ -124,3 +124,14 @@ def test_the_kernel_needs_no_writable_cache(monkeypatch):
 
     monkeypatch.setattr(_search_numba.numba, "njit", refuse)
     assert _search_numba._compiled(parallel=True)(len)([1, 2]) == 2
+
+
+def test_the_kernel_leaves_torch_its_threads() -> None:
+    """numba and torch share an OpenMP runtime; a parallel kernel used to raise torch's thread count for good."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        DareQ()(torch.randn(8, 32), QuantSpec())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
