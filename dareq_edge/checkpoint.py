@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from dareq_edge.errors import CheckpointError, UnsupportedArchitectureError
 from dareq_edge.folders import inside
 from dareq_edge.hub import convert_hint, locate
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_ALIBI = ("bloom", "mpt")  # attention biases in place of positions, which nothing after quantization supports
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Checkpoint:
 
         Raises:
             CheckpointError: Missing, incomplete or corrupt files; the hub cannot be reached.
-            UnsupportedArchitectureError: transformers does not know this model type.
+            UnsupportedArchitectureError: transformers has no causal language model of this type.
         """
         folder, commit = locate(str(source), revision)
         config = _read_config(folder, trust_remote_code=trust_remote_code)
@@ -93,6 +94,11 @@ class Checkpoint:
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
             if isinstance(getattr(text, key, None), int):
                 return int(getattr(text, key))
+        if text.model_type in _ALIBI:
+            raise UnsupportedArchitectureError(
+                f"model type {text.model_type!r} encodes positions by ALiBi, which has no context length and which "
+                "GroupQueryAttention cannot express; it can be quantized, but neither scored nor exported"
+            )
         raise UnsupportedArchitectureError(
             f"config.json of {self.source} gives no context length; add max_position_embeddings to it"
         )
@@ -225,12 +231,19 @@ def _read_config(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); get the file again") from error
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, OSError) as error:
         raise UnsupportedArchitectureError(
             f"{path} has model type {kind!r}, which the installed transformers does not know; "
             "use a causal language model that transformers supports, or update transformers"
         ) from error
+    own_code = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not own_code:
+        raise UnsupportedArchitectureError(
+            f"{path} has model type {kind!r}, which is not a causal language model that transformers knows; "
+            "give a decoder-only text model"
+        )
+    return config
 
 
 def _read_headers(folder: Path) -> dict[str, TensorInfo]:

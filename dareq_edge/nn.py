@@ -7,8 +7,10 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from dareq_edge.errors import CheckpointError
+from dareq_edge.matrix import matrix_of
 from dareq_edge.packing import packed_width
 from dareq_edge.plan import Entropy, QuantOptions
 from dareq_edge.qtensor import QuantizedTensor
@@ -82,7 +84,7 @@ class QuantMatrix(nn.Module):
 
 
 class DAREQuantLinear(QuantMatrix):
-    """Drop-in for ``nn.Linear`` with integer codes, scales and a full-precision bias; no float weight is kept.
+    """Drop-in for ``nn.Linear`` and ``Conv1D``: codes, scales and a full-precision bias; no float weight is kept.
 
     ``forward`` dequantizes on the fly to the activation's dtype (float32, float16 or bfloat16), on any device.
 
@@ -108,7 +110,7 @@ class DAREQuantLinear(QuantMatrix):
 
     def __init__(
         self,
-        linear: nn.Linear,
+        linear: nn.Linear | Conv1D,
         bits: int = 4,
         bins: int = 128,
         lambda_weight: float = 1.0,
@@ -124,8 +126,8 @@ class DAREQuantLinear(QuantMatrix):
         options = QuantOptions(
             bits, group_size, scale_dtype, method, entropy, bins, lambda_weight, lambda_entropy, candidates
         )
-        tensor = options.quantizer()(linear.weight, options.spec, name)
-        super().__init__(*_packed(tensor, linear.weight))
+        weight = matrix_of(linear)
+        super().__init__(*_packed(options.quantizer()(weight, options.spec, name), weight))
         self.register_parameter("bias", linear.bias)
         self.train(linear.training)
 
@@ -203,7 +205,11 @@ class QuantEmbedding(QuantMatrix):
         num_embeddings: N, the vocabulary.
         embedding_dim: K.
         padding_idx: As in ``nn.Embedding``; has no effect without gradients.
+        embed_scale: What rows are multiplied by, see ``matrix.embed_scale``; the table itself (``weight``, and a tied
+            head) is not. No part of a state dict: the model's constructor computes it.
     """
+
+    embed_scale: float | torch.Tensor | None
 
     def __init__(
         self,
@@ -213,16 +219,25 @@ class QuantEmbedding(QuantMatrix):
         spec: QuantSpec,
         dtype: torch.dtype = torch.float32,
         padding_idx: int | None = None,
+        embed_scale: float | torch.Tensor | None = None,
     ) -> None:
         super().__init__(qweight, scales, k, spec, dtype)
         self.num_embeddings, self.embedding_dim, self.padding_idx = self.out_features, k, padding_idx
+        if isinstance(embed_scale, torch.Tensor):
+            self.register_buffer("embed_scale", embed_scale, persistent=False)
+        else:
+            self.embed_scale = embed_scale
 
     @classmethod
     def from_quantized(
-        cls, tensor: QuantizedTensor, like: torch.Tensor | None = None, padding_idx: int | None = None
+        cls,
+        tensor: QuantizedTensor,
+        like: torch.Tensor | None = None,
+        padding_idx: int | None = None,
+        embed_scale: float | torch.Tensor | None = None,
     ) -> Self:
         """Wrap a table that is quantized already; ``like`` gives device and dtype (``None``: CPU float32)."""
-        return cls(*_packed(tensor, torch.empty(0) if like is None else like), padding_idx)
+        return cls(*_packed(tensor, torch.empty(0) if like is None else like), padding_idx, embed_scale)
 
     @classmethod
     def empty(
@@ -231,15 +246,17 @@ class QuantEmbedding(QuantMatrix):
         embedding_dim: int,
         spec: QuantSpec,
         padding_idx: int | None = None,
+        embed_scale: float | torch.Tensor | None = None,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """A table with uninitialized codes and scales, to load a state dict into."""
-        return cls(*_empty(num_embeddings, embedding_dim, spec, device), embedding_dim, spec, dtype, padding_idx)
+        packed = _empty(num_embeddings, embedding_dim, spec, device)
+        return cls(*packed, embedding_dim, spec, dtype, padding_idx, embed_scale)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows of the table.
+        """Rows of the table, scaled.
 
         Args:
             ids: Integer [...], each in [0, N).
@@ -249,7 +266,11 @@ class QuantEmbedding(QuantMatrix):
         """
         flat = ids.reshape(-1)
         rows = dequantize(self.qweight[flat], self.scales[flat], self.in_features, self.spec, self.dtype)
-        return rows.reshape(*ids.shape, self.in_features)
+        rows = rows.reshape(*ids.shape, self.in_features)
+        scale = self.embed_scale
+        if scale is None:
+            return rows
+        return rows * (scale.to(rows.dtype) if isinstance(scale, torch.Tensor) else scale)
 
 
 class TiedQuantLinear(DAREQuantLinear):

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from dareq_edge.errors import SpecError, UnsupportedArchitectureError
+from dareq_edge.matrix import LINEARS, embed_scale
 from dareq_edge.quantizers import Quantizer, build
 from dareq_edge.spec import QuantSpec, ScaleDtype
 
@@ -117,9 +118,9 @@ def is_tied(model: nn.Module) -> bool:
 def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
     """Decide what is quantized; works on a real or a meta-device model and reads no weights.
 
-    Every ``nn.Linear`` is planned except those matching ``options.skip``. The token embedding and the output head
-    are planned only when ``table_bits`` is set: they are the layers most sensitive to rounding, and a head that
-    shares its table with the embedding must stay one table. Position embeddings always stay float.
+    Every linear layer (``matrix.LINEARS``) is planned except those matching ``options.skip``. The token embedding and
+    the output head are planned only when ``table_bits`` is set: they are the layers most sensitive to rounding, and a
+    head that shares its table with the embedding must stay one table. Position embeddings always stay float.
 
     Args:
         model: Any module; transformers models are asked for their embedding and head.
@@ -129,11 +130,11 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
         Spec per module name, in the model's order.
 
     Raises:
-        UnsupportedArchitectureError: Nothing to quantize, or a table that is not a plain nn.Embedding.
+        UnsupportedArchitectureError: Nothing to quantize, or a table that does more than look rows up.
         SpecError: A skip pattern matches no module.
     """
     table, head, tied = token_table(model), output_head(model), is_tied(model)
-    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, nn.Linear) or m is table)]
+    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, LINEARS) or m is table)]
     _check_skip([n for n, _ in named], options.skip)
     plan: dict[str, QuantSpec] = {}
     for name, module in named:
@@ -146,7 +147,7 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
             plan[name] = options.table_spec
     if not plan:
         raise UnsupportedArchitectureError(
-            f"{type(model).__name__} contains no nn.Linear left to quantize; check skip, or use another model"
+            f"{type(model).__name__} contains no linear layer left to quantize; check skip, or use another model"
         )
     return plan
 
@@ -160,8 +161,6 @@ def _check_skip(module_names: list[str], skip: tuple[str, ...]) -> None:
 
 
 def _check_table(name: str, module: nn.Module | None) -> None:
-    # A subclass may scale or mask in its own forward, which a plain table would silently drop.
-    if type(module) not in (nn.Embedding, nn.Linear) or getattr(module, "max_norm", None) is not None:
-        raise UnsupportedArchitectureError(
-            f"{name} is a {type(module).__name__}, not a plain nn.Embedding or nn.Linear; use table_bits=None"
-        )
+    # A subclass may mask in its own forward, which a plain table or head would silently drop.
+    if module is not None and type(module) not in LINEARS:
+        embed_scale(name, module)

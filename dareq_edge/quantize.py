@@ -16,6 +16,7 @@ from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.folders import new_folder
 from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest, TensorEntry
+from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.progress import Progress, silent
 from dareq_edge.shards import ShardWriter
@@ -32,7 +33,7 @@ class _Job:
     checkpoint: Checkpoint
     names: Mapping[str, str]  # model tensor -> name in the files
     plan: Mapping[str, QuantSpec]
-    architecture: str
+    model: torch.nn.Module  # on the meta device: structure only
 
 
 def quantize_checkpoint(
@@ -99,7 +100,7 @@ def _prepare(source: str, options: QuantOptions, revision: str | None, *, trust_
                 f"tensor {name!r} in {info.file} is {info.dtype}; only {', '.join(_FLOATS)} weights can be "
                 "quantized, give the float model"
             )
-    return _Job(checkpoint, names, plan, type(model).__name__)
+    return _Job(checkpoint, names, plan, model)
 
 
 def _stream(job: _Job, options: QuantOptions, scratch: Path, progress: Progress) -> dict[str, TensorEntry]:
@@ -108,18 +109,19 @@ def _stream(job: _Job, options: QuantOptions, scratch: Path, progress: Progress)
     writer = ShardWriter(scratch)
     entries: dict[str, TensorEntry] = {}
     first: dict[str, str] = {}
+    shape: tuple[int, ...]
     for done, (target, name) in enumerate(job.names.items()):
         progress("quantizing", done, len(job.names))
         tensor = job.checkpoint.tensor(name)
         module = target.removesuffix(".weight")
         if target.endswith(".weight") and module in job.plan:
             spec = job.plan[module]
-            quantized = quantizer(tensor, spec, name=module)
+            quantized = quantizer(matrix_of(job.model.get_submodule(module), tensor), spec, name=module)
             stored = {
                 f"{module}.qweight": torch.from_numpy(quantized.packed()),
                 f"{module}.scales": torch.from_numpy(quantized.scales),
             }
-            shape, bits, scheme, method = tuple(tensor.shape), spec.bits, spec.scheme, spec.method
+            shape, bits, scheme, method = quantized.shape, spec.bits, spec.scheme, spec.method
             del quantized
         else:
             stored = {target: tensor.clone()}  # frees the file mapping
@@ -146,7 +148,7 @@ def _write_configs(job: _Job, options: QuantOptions, scratch: Path) -> None:
     plan = {module: dict(spec.to_json()) for module, spec in job.plan.items()}
     chosen = {f.name: getattr(options, f.name) for f in fields(options)}
     quantization = DareqConfig(**chosen | {"skip": list(options.skip), "plan": plan}).to_dict()
-    config |= {"architectures": [job.architecture], "quantization_config": quantization}
+    config |= {"architectures": [type(job.model).__name__], "quantization_config": quantization}
     (scratch / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (source / "generation_config.json").is_file():
         text = (source / "generation_config.json").read_text(encoding="utf-8")

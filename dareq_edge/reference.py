@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 from transformers.modeling_utils import no_init_weights
 
 from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.matrix import matrix_of
 from dareq_edge.progress import Progress, silent
 from dareq_edge.quantized import read_plan, read_quantized
 
@@ -24,7 +25,7 @@ class TorchReference:
 
     Attributes:
         label: "torch fp32" for a float folder, "torch dareq" for a quantized one.
-        model: The model; every quantized weight is an ordinary fp32 ``nn.Linear`` weight equal to ``dequantize()``.
+        model: The model; every quantized weight is an ordinary fp32 parameter equal to ``dequantize()``.
         context_length: Positions the model can take.
         vocab_size: Width of the logits.
     """
@@ -101,7 +102,7 @@ def load_reference(
             state[target].copy_(checkpoint.tensor(name))
         for done, (module, spec) in enumerate(plan.items(), start=len(names)):
             progress("loading", done, len(names) + len(plan))
-            weight = state[f"{module}.weight"]
+            weight = matrix_of(model.get_submodule(module), state[f"{module}.weight"])
             weight.copy_(torch.from_numpy(read_quantized(checkpoint, module, spec, weight.shape[1]).dequantize()))
     progress("loading", len(names) + len(plan), len(names) + len(plan))
     label, vocab_size = "torch dareq" if plan else "torch fp32", int(checkpoint.config.get_text_config().vocab_size)

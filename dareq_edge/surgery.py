@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from dareq_edge.errors import CheckpointError
+from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
 from dareq_edge.nn import DAREQuantLinear, QuantEmbedding, TiedQuantLinear
 from dareq_edge.plan import Entropy, QuantOptions, config_json, is_tied, output_head, plan_model, token_table
 from dareq_edge.progress import Progress, silent
@@ -34,7 +35,7 @@ def apply_dareq(
     table_bits: int | None = None,
     progress: Progress = silent,
 ) -> ModelT:
-    """Replace every ``nn.Linear`` of a model by a ``DAREQuantLinear``, in place.
+    """Replace every linear layer (``nn.Linear``, GPT-2's ``Conv1D``) of a model by a ``DAREQuantLinear``, in place.
 
     The token embedding and the output head stay float unless ``table_bits`` is set. They are the layers most
     sensitive to rounding, and a head that shares its table with the embedding must not be quantized alone, which
@@ -95,14 +96,15 @@ def apply_plan(
         CheckpointError: A planned module does not exist, or its weight cannot be quantized (nothing was changed).
     """
     for name in plan:
-        check(_weight(_submodule(model, name)), f"{name}.weight")
+        check(matrix_of(_submodule(model, name)), f"{name}.weight")
     tied = is_tied(model)
     for done, (name, spec) in enumerate(plan.items(), start=1):
         old = _submodule(model, name)
-        weight = _weight(old)
+        weight = matrix_of(old)
         tensor = quantizer(weight, spec, f"{name}.weight")
         if isinstance(old, nn.Embedding):
-            _replace(model, old, QuantEmbedding.from_quantized(tensor, weight, old.padding_idx), tied)
+            scale = embed_scale(name, old)
+            _replace(model, old, QuantEmbedding.from_quantized(tensor, weight, old.padding_idx, scale), tied)
         else:
             _replace(model, old, DAREQuantLinear.from_quantized(tensor, _bias(old), weight), tied)
         progress("quantizing", done, len(plan))
@@ -121,11 +123,13 @@ def install_empty(model: nn.Module, plan: Mapping[str, QuantSpec]) -> None:
     tied = is_tied(model)
     for name, spec in plan.items():
         old = _submodule(model, name)
-        weight = _weight(old)
+        weight = matrix_of(old)
         n, k = weight.shape
         new: DAREQuantLinear | QuantEmbedding
         if isinstance(old, nn.Embedding):
-            new = QuantEmbedding.empty(n, k, spec, old.padding_idx, device=weight.device, dtype=weight.dtype)
+            new = QuantEmbedding.empty(
+                n, k, spec, old.padding_idx, embed_scale(name, old), device=weight.device, dtype=weight.dtype
+            )
         else:
             new = DAREQuantLinear.empty(k, n, spec, _bias(old), device=weight.device, dtype=weight.dtype)
         _replace(model, old, new, tied)
@@ -136,15 +140,9 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
         module = model.get_submodule(name)
     except AttributeError as error:
         raise CheckpointError(f"the plan names {name!r}, which {type(model).__name__} does not have") from error
-    if not isinstance(module, (nn.Linear, nn.Embedding)):
-        raise CheckpointError(f"{name} is a {type(module).__name__}; only nn.Linear and nn.Embedding are quantized")
+    if not isinstance(module, (*LINEARS, nn.Embedding)):
+        raise CheckpointError(f"{name} is a {type(module).__name__}; only linear layers and tables are quantized")
     return module
-
-
-def _weight(module: nn.Module) -> nn.Parameter:
-    weight = module.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
 
 
 def _bias(module: nn.Module) -> nn.Parameter | None:

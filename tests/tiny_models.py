@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, OPTConfig, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BioGptConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    OPTConfig,
+    PretrainedConfig,
+)
 
 
 def tiny_opt(folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: object) -> Path:
@@ -24,6 +31,42 @@ def tiny_opt(folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0,
         "init_std": 0.2,
     }
     return save_random(OPTConfig(**(settings | changes)), folder, dtype=dtype, seed=seed)
+
+
+TRANSPOSED = GPT2Config(  # its layers are Conv1D
+    vocab_size=96,
+    n_embd=64,
+    n_layer=2,
+    n_head=4,
+    n_positions=128,
+    initializer_range=0.2,
+    bos_token_id=2,
+    eos_token_id=2,
+)
+SCALED_BY_TENSOR = Gemma3TextConfig(  # and a window shorter than the tests' texts
+    vocab_size=96,
+    hidden_size=72,  # sqrt(72) is no power of two: rounding it shows
+    intermediate_size=100,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    sliding_window=6,
+    layer_types=["sliding_attention", "full_attention"],
+    max_position_embeddings=128,
+    initializer_range=0.2,
+)
+SCALED_BY_NUMBER = BioGptConfig(
+    vocab_size=96,
+    hidden_size=72,
+    intermediate_size=100,
+    num_hidden_layers=2,
+    num_attention_heads=9,
+    max_position_embeddings=128,
+    initializer_range=0.2,
+)
+SPECIAL = {"gpt2": TRANSPOSED, "gemma3": SCALED_BY_TENSOR, "biogpt": SCALED_BY_NUMBER}
+"""Architectures whose linear layers or token table are not torch's own."""
 
 
 def save_random(

@@ -41,3 +41,7 @@ HALF_STEP = 1e-5
 
 # Relative to the largest output: a matrix product in the activation's dtype, K at most 100.
 LINEAR_BY_DTYPE = {"float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}
+
+# Relative to the largest logit: 8-bit against float weights in two random layers (measured 0.007 to 0.022); a matrix
+# read the wrong way round gives more than 0.5.
+EIGHT_BITS = 0.05

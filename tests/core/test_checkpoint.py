@@ -191,8 +191,14 @@ def test_unknown_architecture(opt: Path) -> None:
 
 def test_not_a_causal_language_model(tmp_path: Path, opt: Path) -> None:
     (opt / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(UnsupportedArchitectureError, match="'vit'"):
-        Checkpoint.open(str(opt)).empty_model()
+    with pytest.raises(UnsupportedArchitectureError, match="'vit', which is not a causal language model"):
+        Checkpoint.open(str(opt))
+
+
+def test_alibi_models_have_no_context_length(opt: Path) -> None:
+    (opt / "config.json").write_text('{"model_type": "bloom", "hidden_size": 64, "n_head": 4}')
+    with pytest.raises(UnsupportedArchitectureError, match=r"'bloom' encodes positions by ALiBi.*nor exported"):
+        _ = Checkpoint.open(str(opt)).context_length
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "/nothing/here", "a b"])

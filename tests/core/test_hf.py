@@ -9,7 +9,10 @@ from dareq_edge import DareqConfig, DAREQuantLinear, apply_dareq
 from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.nn import QuantEmbedding, TiedQuantLinear
 from dareq_edge.plan import QuantOptions, plan_model
-from tiny_models import save_random, tiny_opt
+from dareq_edge.quantizers import build
+from dareq_edge.spec import QuantSpec
+from tiny_models import SPECIAL, TRANSPOSED, save_random, tiny_opt
+from tolerances import EIGHT_BITS
 
 IDS = torch.tensor([[2, 17, 33, 5, 90, 41], [2, 8, 8, 61, 12, 77]])
 
@@ -27,6 +30,7 @@ MODELS = {
     "opt-350m": lambda f: tiny_opt(f, word_embed_proj_dim=32, do_layer_norm_before=False),
     "llama": lambda f: tiny_llama(f, tied=False),
     "llama-tied": lambda f: tiny_llama(f, tied=True),
+    **{name: lambda f, config=config: save_random(config, f) for name, config in SPECIAL.items()},
 }
 
 
@@ -82,6 +86,42 @@ def test_saved_folder_is_the_agreed_format(tmp_path, name, table_bits):
         assert tensors[f"{module}.qweight"].dtype == torch.uint8
         assert tensors[f"{module}.scales"].dtype == torch.float32
     assert set(tensors) == expected
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@torch.no_grad()
+def test_layers_that_are_not_torchs_own_compute_the_same(tmp_path, name):
+    source = save_random(SPECIAL[name], tmp_path / "float")
+    config = DareqConfig(bits=8, group_size=16, table_bits=8, method="rtn")
+    want, got = logits(load(source)), logits(load(source, quantization_config=config))
+    assert (got - want).abs().max() < EIGHT_BITS * want.abs().max()
+
+
+def test_conv1d_is_quantized_as_its_transpose(tmp_path):
+    model = load(save_random(TRANSPOSED, tmp_path / "float"))
+    layer = model.transformer.h[1].mlp.c_fc
+    weight, bias = layer.weight.detach().clone(), layer.bias
+    want = build("dareq")(weight.T.contiguous(), QuantSpec(4, 32))
+    apply_dareq(model, group_size=32)
+    quantized = model.transformer.h[1].mlp.c_fc
+    assert isinstance(quantized, DAREQuantLinear)
+    assert quantized.bias is bias
+    assert torch.equal(quantized.dequantize(), torch.from_numpy(want.dequantize()))
+    assert torch.equal(DAREQuantLinear(layer, group_size=32).dequantize(), quantized.dequantize())
+    assert not [n for n, p in model.named_parameters() if p.ndim == 2 and n.split(".")[-2] not in ("wte", "wpe")]
+
+
+@pytest.mark.parametrize("name", ["gemma3", "biogpt"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_a_scaled_table_rounds_as_the_float_one(tmp_path, name, dtype):
+    source = save_random(SPECIAL[name], tmp_path / "float")
+    plain, table = (m.get_input_embeddings() for m in (load(source, dtype=dtype), load(
+        source, quantization_config=DareqConfig(table_bits=8), dtype=dtype)))  # fmt: skip
+    plain.weight.copy_(table.weight)
+    ids = torch.arange(96)
+    assert table(ids).dtype == dtype
+    assert torch.equal(table(ids), plain(ids))
 
 
 @pytest.mark.parametrize("tied", [True, False])

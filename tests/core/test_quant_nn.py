@@ -151,8 +151,24 @@ def test_wrong_options_say_so(options, message):
 
 
 def test_nothing_to_quantize():
-    with pytest.raises(UnsupportedArchitectureError, match=r"contains no nn\.Linear"):
+    with pytest.raises(UnsupportedArchitectureError, match="contains no linear layer"):
         plan_model(nn.Sequential(nn.ReLU()), QuantOptions())
+
+
+class Masked(nn.Embedding):
+    def forward(self, ids):
+        return super().forward(ids) * (ids > 2)[..., None]
+
+
+@pytest.mark.parametrize("table", [Masked(9, 4), nn.Embedding(9, 4, max_norm=1.0)])
+def test_tables_that_do_more_are_refused_with_both_remedies(table):
+    net = Net()
+    net.table, net.get_input_embeddings = table, lambda: table
+    with pytest.raises(
+        UnsupportedArchitectureError, match=r"table is a .*--table-bits 32 \(table_bits=None in Python\)"
+    ):
+        plan_model(net, QuantOptions(table_bits=8))
+    assert "table" not in plan_model(net, QuantOptions())
 
 
 def test_dequantize_rounds_once():

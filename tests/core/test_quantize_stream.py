@@ -20,7 +20,7 @@ from dareq_edge.plan import QuantOptions
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.reference import load_reference
-from tiny_models import save_random, tiny_opt
+from tiny_models import SPECIAL, TRANSPOSED, save_random, tiny_opt
 from tolerances import REFERENCE_CHUNKED
 
 LLAMA = LlamaConfig(
@@ -47,7 +47,21 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("options", CHOICES, ids=str)
 def test_bit_identical_to_the_transformers_path(tmp_path: Path, options: QuantOptions, dtype: torch.dtype) -> None:
-    source = tiny_opt(tmp_path / "m", dtype=dtype)
+    assert_both_paths_agree(tiny_opt(tmp_path / "m", dtype=dtype), tmp_path, options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("table_bits", [None, 8])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_bit_identical_for_layers_that_are_not_torchs_own(
+    tmp_path: Path, name: str, table_bits: int | None, dtype: torch.dtype
+) -> None:
+    source = save_random(SPECIAL[name], tmp_path / "m", dtype=dtype)
+    assert_both_paths_agree(source, tmp_path, QuantOptions(group_size=32, table_bits=table_bits))
+
+
+def assert_both_paths_agree(source: Path, tmp_path: Path, options: QuantOptions) -> None:
+    """Streaming writes the tensors and the plan that from_pretrained and save_pretrained write."""
     quantize_checkpoint(source, tmp_path / "streamed", options)
     config = DareqConfig(**{name: getattr(options, name) for name in options.__slots__})
     model = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, dtype="auto")
@@ -60,6 +74,20 @@ def test_bit_identical_to_the_transformers_path(tmp_path: Path, options: QuantOp
     a, b = (json.loads((tmp_path / f / "config.json").read_text()) for f in ("streamed", "saved"))
     assert a["quantization_config"] == b["quantization_config"]
     assert a["architectures"] == b["architectures"]
+
+
+def test_names_as_gpt2_has_them_on_the_hub(tmp_path: Path) -> None:
+    source = save_random(TRANSPOSED, tmp_path / "m")
+    quantize_checkpoint(source, tmp_path / "full", QuantOptions())
+    tensors = {n.removeprefix("transformer."): t for n, t in load_file(source / "model.safetensors").items()}
+    tensors["h.0.attn.bias"] = torch.ones(1, 1, 128, 128).tril()  # the causal mask, which old files hold
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    manifest = quantize_checkpoint(source, tmp_path / "hub", QuantOptions())
+    full, hub = stored(tmp_path / "full"), stored(tmp_path / "hub")
+    assert set(full) == set(hub)
+    assert all(torch.equal(full[n], hub[n]) for n in full)
+    entry = manifest.tensors["transformer.h.0.mlp.c_fc.weight"]
+    assert (entry.shape, entry.bits) == ((256, 64), 4)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -142,6 +170,17 @@ def test_reference_holds_exactly_the_dequantized_weights(tmp_path: Path) -> None
         want = read_quantized(checkpoint, module, spec, weight.shape[1]).dequantize()
         assert np.array_equal(weight.numpy(), want)
     assert reference.model.lm_head.weight is reference.model.model.decoder.embed_tokens.weight
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_reference_is_transformers_on_the_quantized_folder(tmp_path: Path, name: str) -> None:
+    options = QuantOptions(table_bits=8, group_size=32)
+    quantize_checkpoint(save_random(SPECIAL[name], tmp_path / "m"), tmp_path / "q", options)
+    ids = np.random.default_rng(0).integers(3, 96, 20)
+    with torch.inference_mode():
+        want = AutoModelForCausalLM.from_pretrained(tmp_path / "q")(torch.from_numpy(ids)[None]).logits[0].numpy()
+    got = np.concatenate(list(load_reference(tmp_path / "q").chunk_logits(ids, 7)))
+    np.testing.assert_allclose(got, want, rtol=0, atol=REFERENCE_CHUNKED)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
