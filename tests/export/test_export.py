@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig, OPTConfig
+from transformers import AutoModelForCausalLM, BertConfig, BloomConfig, LlamaConfig, MixtralConfig, OPTConfig
 
 import tolerances
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
@@ -21,7 +21,7 @@ from dareq_export import export_onnx
 from dareq_export.bind import DATA_FILE
 from dareq_export.capture import capture
 from dareq_export.source import QuantizedSource
-from tiny_models import save_random, tiny_opt
+from tiny_models import SPECIAL, save_random, tiny_opt
 
 STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
 LLAMA = LlamaConfig(
@@ -41,6 +41,8 @@ def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
     source = tmp_path / "source"
     if kind == "llama":
         save_random(LLAMA, source)
+    elif kind in SPECIAL:
+        save_random(SPECIAL[kind], source, dtype=torch.bfloat16)
     elif kind == "odd":  # no block size divides 72: tables are padded too
         tiny_opt(source, hidden_size=72, word_embed_proj_dim=72, num_attention_heads=9, ffn_dim=100)
     elif kind == "post-LN":
@@ -76,6 +78,11 @@ CASES = [
     ("odd", {"table_bits": 4}),
     ("llama", {"table_bits": 8}),
     ("llama", {"group_size": 64}),
+    ("gpt2", {"table_bits": 8}),
+    ("gpt2", {"bits": 3, "group_size": 32, "skip": ["*.c_fc"]}),
+    ("gemma3", {"table_bits": 4, "group_size": 32}),
+    ("gemma3", {}),
+    ("biogpt", {"table_bits": 8}),
 ]
 
 
@@ -184,6 +191,31 @@ def test_a_float_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_an_architecture_that_cannot_be_captured_is_refused() -> None:
     with pytest.raises(UnsupportedArchitectureError, match="bloom"):
         capture(BloomConfig(vocab_size=96, hidden_size=64, n_layer=1, n_head=4), {})
+
+
+def test_attention_that_cannot_be_replaced_says_so() -> None:
+    config = BertConfig(
+        vocab_size=96,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        is_decoder=True,
+    )
+    with pytest.raises(
+        UnsupportedArchitectureError, match=r"'bert' does not attend.*cannot be replaced by GroupQuery"
+    ):
+        capture(config, {})
+
+
+def test_a_failed_capture_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    config = MixtralConfig(
+        vocab_size=96, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4,
+        intermediate_size=64, num_local_experts=2,
+    )  # fmt: skip
+    with pytest.raises(UnsupportedArchitectureError, match=r"'mixtral' cannot be captured: .*data-dependent"):
+        capture(config, {})
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_head_width_the_kernel_refuses_is_an_error_at_export() -> None:

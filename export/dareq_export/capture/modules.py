@@ -59,16 +59,21 @@ class FloatLinear(nn.Module):
 
 
 class GatherTable(nn.Module):
-    """Emits com.microsoft::GatherBlockQuantized over a [V, D] table of 4- or 8-bit codes."""
+    """Emits com.microsoft::GatherBlockQuantized over a [V, D] table of 4- or 8-bit codes.
 
-    def __init__(self, layout: BlockLayout) -> None:
+    Args:
+        layout: V, D, bits and block size.
+        scale: What the rows are multiplied by; ``None`` leaves them as they are.
+    """
+
+    def __init__(self, layout: BlockLayout, scale: float | None = None) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.scale = layout, scale
         self.qweight = nn.Buffer(torch.empty(layout.gather_shape, dtype=torch.uint8))
         self.scales = nn.Buffer(torch.empty(layout.scales_shape))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Map ids [...] to rows [..., D]."""
+        """Map ids [...] to scaled rows [..., D]."""
         attrs: dict[str, Attribute] = {"gather_axis": 0, "quantize_axis": 1, "bits": self.layout.bits}
         rows = torch.onnx.ops.symbolic(
             f"{MICROSOFT}::GatherBlockQuantized",
@@ -78,4 +83,5 @@ class GatherTable(nn.Module):
             shape=(*ids.shape, self.layout.padded_k),
             version=1,
         )
-        return rows if self.layout.padded_k == self.layout.k else rows[..., : self.layout.k]
+        rows = rows if self.layout.padded_k == self.layout.k else rows[..., : self.layout.k]
+        return rows if self.scale is None else rows * self.scale

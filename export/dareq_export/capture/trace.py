@@ -13,10 +13,12 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.export import _trace as torch_trace
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_utils import no_init_weights
 
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
+from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture.attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
 from dareq_export.capture.modules import FloatLinear, GatherTable, NBitsLinear
@@ -129,6 +131,11 @@ def _empty_model(config: PretrainedConfig, attention: str) -> nn.Module:
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
         model.tie_weights()
     except (ValueError, KeyError, AttributeError, TypeError) as error:
+        if isinstance(error, KeyError) and error.args == (attention,):  # a table of classes of its own
+            raise UnsupportedArchitectureError(
+                f"model type {config.model_type!r} does not attend through transformers' AttentionInterface, so its "
+                "attention cannot be replaced by GroupQueryAttention; this architecture needs another export"
+            ) from error
         raise UnsupportedArchitectureError(
             f"transformers cannot build a causal language model of type {config.model_type!r} with our attention: "
             f"{_first_line(error)}"
@@ -159,11 +166,13 @@ def _replace_modules(
     layouts: dict[str, BlockLayout] = {}
     for name, module in modules.items():
         spec = specs.get(name)
+        if spec and isinstance(module, (*LINEARS, nn.Embedding)):
+            n, k = matrix_of(module).shape
+            layouts[name] = choose_layout((n, k), spec)
         if isinstance(module, nn.Embedding) and spec:
-            layouts[name] = choose_layout((module.num_embeddings, module.embedding_dim), spec)
-            _set_module(model, name, _keeping_class(module, GatherTable(layouts[name])))
-        elif isinstance(module, nn.Linear) and spec:
-            layouts[name] = choose_layout((module.out_features, module.in_features), spec)
+            scale = embed_scale(name, module)
+            _set_module(model, name, GatherTable(layouts[name], None if scale is None else float(scale)))
+        elif isinstance(module, LINEARS) and spec:
             _set_module(model, name, NBitsLinear(layouts[name], bias=module.bias is not None))
         elif isinstance(module, nn.Linear):
             _set_module(model, name, FloatLinear(module.weight, module.bias))
@@ -172,15 +181,6 @@ def _replace_modules(
                 f"{name} is a {type(module).__name__}, which cannot be lowered to int{spec.bits}; skip it"
             )
     return layouts
-
-
-def _keeping_class(module: nn.Embedding, table: GatherTable) -> nn.Module:
-    """Embeddings whose class computes more than a lookup (Gemma scales its rows) cannot be replaced by a gather."""
-    if type(module).forward is not nn.Embedding.forward:
-        raise UnsupportedArchitectureError(
-            f"{type(module).__name__} does more than look rows up; keep the table in float (--table-bits 32)"
-        )
-    return table
 
 
 def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -252,6 +252,8 @@ def _quiet() -> Iterator[None]:
     """Silence the exporter's and transformers' warnings: what matters becomes an error."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "transformers", "torch.export")]
     levels = [logger.level for logger in loggers]
+    # torch prints the half-made graph of a failed trace; redirecting stderr would freeze the progress display.
+    vars(torch_trace)["print"] = lambda *args, **kwargs: None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
@@ -259,5 +261,6 @@ def _quiet() -> Iterator[None]:
         try:
             yield
         finally:
+            del vars(torch_trace)["print"]
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
