@@ -1,8 +1,9 @@
 """What exact left padding costs a batch of one: the exported graph against a copy without the attention bias.
 
-    python examples/benchmarks/bench_padding_cost.py FOLDER [--rounds 60]
+    python examples/benchmarks/bench_padding_cost.py FOLDER [--past 256]
 
-One decode step at a time alternates between them, so that noise hits both.
+Decode steps alternate between the two, so that noise hits both; several fresh pairs of sessions, because where their
+memory happens to lie moves a pair by a few per cent either way.
 """
 
 from __future__ import annotations
@@ -47,30 +48,37 @@ def feeds(session: ort.InferenceSession, past: int) -> dict[str, np.ndarray]:
     return inputs | {i.name: rng.standard_normal((1, i.shape[1], past, i.shape[3]), np.float32) for i in caches}
 
 
+def paired_ratio(folder: Path, copy: Path, args: argparse.Namespace, *, swap: bool) -> float:
+    """Median ratio of step times, with bias over without, of one fresh pair of sessions."""
+    order = (copy, folder) if swap else (folder, copy)
+    sessions = {path: open_session(path, args.threads) for path in order}
+    inputs = feeds(sessions[folder], args.past)
+    times: dict[Path, list[float]] = {path: [] for path in order}
+    for i in range(args.rounds + 5):
+        for path, session in sessions.items():
+            used = {x.name for x in session.get_inputs()}
+            given = {k: v for k, v in inputs.items() if k in used}
+            began = time.perf_counter()
+            session.run(["logits"], given)
+            if i >= 5:
+                times[path].append(time.perf_counter() - began)
+    return statistics.median(a / b for a, b in zip(times[folder], times[copy], strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--pairs", type=int, default=12, help="fresh pairs of sessions")
+    parser.add_argument("--rounds", type=int, default=60, help="decode steps per pair")
     parser.add_argument("--past", type=int, default=256, help="tokens already in the cache")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        with_bias = open_session(args.folder, args.threads)
-        plain = open_session(without_bias(args.folder, Path(scratch)), args.threads)
-        inputs = feeds(with_bias, args.past)
-        times: dict[str, list[float]] = {"bias": [], "plain": []}
-        for i in range(args.rounds + 5):
-            for name, session in (("bias", with_bias), ("plain", plain)):
-                used = {x.name for x in session.get_inputs()}
-                began = time.perf_counter()
-                session.run(["logits"], {k: v for k, v in inputs.items() if k in used})
-                if i >= 5:
-                    times[name].append(time.perf_counter() - began)
-    ratios = [a / b for a, b in zip(times["bias"], times["plain"], strict=True)]
-    low, mid, high = statistics.quantiles(ratios, n=4)
-    print(f"decode step with bias {statistics.median(times['bias']) * 1e3:.3f} ms")
-    print(f"without               {statistics.median(times['plain']) * 1e3:.3f} ms")
-    print(f"ratio: median {mid:.3f}, quartiles {low:.3f} to {high:.3f} over {args.rounds} paired steps")
+        copy = without_bias(args.folder, Path(scratch))
+        ratios = [paired_ratio(args.folder, copy, args, swap=bool(i % 2)) for i in range(args.pairs)]
+    mean, error = statistics.mean(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5
+    print(f"step time with bias / without: {mean:.3f} ± {error:.3f} (standard error over {args.pairs} pairs,")
+    print(f"each the median of {args.rounds} paired steps; pairs range from {min(ratios):.3f} to {max(ratios):.3f})")
 
 
 if __name__ == "__main__":

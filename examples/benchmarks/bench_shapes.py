@@ -24,7 +24,7 @@ from dareq_edge.reference import load_reference
 from dareq_export import export_onnx
 from dareq_runtime import load
 
-COMMON = {"vocab_size": 50272, "max_position_embeddings": 2048, "dropout": 0.0, "init_std": 0.02}
+COMMON = {"vocab_size": 50272, "max_position_embeddings": 2048, "dropout": 0.0, "init_std": 0.05}
 SHAPES = {
     "opt-125m": OPTConfig(
         hidden_size=768, num_hidden_layers=12, num_attention_heads=12, ffn_dim=3072, word_embed_proj_dim=768, **COMMON
@@ -40,7 +40,7 @@ SHAPES = {
     ),
 }
 PROMPT = [2, 133, 750, 9, 5, 315, 532]
-NEW = 200
+NEW, FORCED = 200, 512
 
 
 def make_checkpoint(name: str, folder: Path) -> int:
@@ -67,8 +67,14 @@ def run(name: str, root: Path, method: str) -> None:
         f"{name}: {parameters:,} parameters, quantize {quantized - began:.1f} s, export {exported - quantized:.1f} s"
     )
     print(f"  {before:,} bytes fp16 -> {size:,} bytes on disk, {lowered} matrices lowered to int4/int8")
-    found = list(load(root / "onnx", compute="fp32").generate(PROMPT, max_new_tokens=NEW, stop_ids=[]).ids)
-    expected = [int(t) for t in load_reference(root / "quantized").greedy(np.array(PROMPT), NEW)]
+    ours, reference = load(root / "onnx", compute="fp32"), load_reference(root / "quantized")
+    ids = np.random.default_rng(0).integers(4, 50265, FORCED)
+    pairs = list(zip(reference.chunk_logits(ids), ours.chunk_logits(ids), strict=True))
+    error = max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
+    same = float(np.mean(np.concatenate([a.argmax(1) == b.argmax(1) for a, b in pairs])))
+    print(f"  {FORCED} random tokens, fp32 compute: largest logit error {error:.1e} of the largest, top-1 {same:.2%}")
+    found = list(ours.generate(PROMPT, max_new_tokens=NEW, stop_ids=[]).ids)
+    expected = [int(t) for t in reference.greedy(np.array(PROMPT), NEW)]
     same = next((i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b), NEW)
     print(f"  greedy tokens equal to transformers: {same} of {NEW} ({len(set(expected))} distinct)")
     assert same == NEW

@@ -43,6 +43,6 @@ class Scorer(Protocol):
 
         Yields:
             float32 [t, V] with t = chunk except for the last piece; row r of the whole is what the model
-            predicts for ``ids[r + 1]``. A piece is valid only until the next one is asked for.
+            predicts for ``ids[r + 1]``. Pieces belong to the caller.
         """
         ...
