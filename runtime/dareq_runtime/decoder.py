@@ -42,7 +42,6 @@ class Lane:
     def __init__(self, graph: Graph, buffers: list[NDArray[Any]]) -> None:
         self._graph = graph
         self._buffers = buffers
-        self._logits: NDArray[Any] = np.empty(0, graph.dtype)
         self._binding = graph.session.io_binding()
         for (past, present), buffer in zip(graph.caches, buffers, strict=True):
             for bind, name in ((self._binding.bind_input, past), (self._binding.bind_output, present)):
@@ -59,7 +58,7 @@ class Lane:
             positions: int64 [b, s].
 
         Returns:
-            Logits, float32 [b, s, V], valid until the next call.
+            Logits, float32 [b, s, V].
 
         Raises:
             ArtifactError: onnxruntime fails.
@@ -68,7 +67,7 @@ class Lane:
         alive = {n: np.ascontiguousarray(a) for n, a in feeds.items() if n in self._graph.inputs}
         for name, array in alive.items():
             self._binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
-        logits = self._room((*ids.shape, self._graph.vocab_size))
+        logits = np.empty((*ids.shape, self._graph.vocab_size), self._graph.dtype)
         self._binding.bind_output("logits", "cpu", 0, logits.dtype.type, logits.shape, logits.ctypes.data)
         try:
             self._graph.session.run_with_iobinding(self._binding)
@@ -76,13 +75,6 @@ class Lane:
             raise ArtifactError(f"onnxruntime failed in the model ({first_line(error)}); export it again") from error
         single: NDArray[np.float32] = logits.astype(np.float32, copy=False)
         return single
-
-    def _room(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A reused buffer of that shape."""
-        size = int(np.prod(shape))
-        if self._logits.size < size:
-            self._logits = np.empty(size, self._graph.dtype)
-        return self._logits[:size].reshape(shape)
 
 
 def extend(lane: Lane, ids: NDArray[np.int64], *, done: int, pad: int = 0) -> NDArray[np.float32]:
@@ -95,7 +87,7 @@ def extend(lane: Lane, ids: NDArray[np.int64], *, done: int, pad: int = 0) -> ND
         pad: Masked columns to its left.
 
     Returns:
-        float32 [s, V], valid until the next call.
+        float32 [s, V].
     """
     total = pad + done + len(ids)
     mask = np.ones((1, total), dtype=np.int64)

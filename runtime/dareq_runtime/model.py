@@ -70,7 +70,7 @@ class OnnxModel:
             raise DataError(f"a window holds token ids outside 0..{self.vocab_size - 1}; use the model's tokenizer")
         lane = Cache(self._graph, 1, len(ids)).lane(0, 1)
         for start in range(0, len(ids), chunk):
-            yield extend(lane, ids[start : start + chunk], done=start).copy()  # the lane reuses its buffer
+            yield extend(lane, ids[start : start + chunk], done=start)
 
     def logits(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits of a whole sequence: float32 [T, V] for T ids. For long ones prefer ``chunk_logits``."""

@@ -12,6 +12,7 @@ longer than a typical dependence. With equal weights per window c_i = 1 and S_i 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +79,15 @@ def predictions(
         DataError: The models cut the window differently (a scorer breaks the protocol).
     """
     row = 0
-    for pieces in zip(*(s.chunk_logits(window.ids, chunk) for s in scorers), strict=True):
+    streams = [s.chunk_logits(window.ids, chunk) for s in scorers]
+    while pieces := [piece for stream in streams for piece in islice(stream, 1)]:
         size = len(pieces[0])
-        if any(len(p) != size for p in pieces):
+        if len(pieces) != len(streams) or any(len(p) != size for p in pieces):
             raise DataError(f"models gave pieces of {[len(p) for p in pieces]} rows; expected {size} of each")
         low, high = max(window.first - 1, row), min(len(window.ids) - 1, row + size)
         if low < high:
             yield tuple(p[low - row : high - row] for p in pieces), window.ids[low + 1 : high + 1]
+        del pieces  # before the models make the next ones: a piece of a 50k vocabulary takes 26 MB
         row += size
 
 
@@ -182,6 +185,7 @@ def score(
         parts = []
         for (logits,), targets in predictions([scorer], window, chunk):
             parts.append(token_nll(logits, targets))
+            del logits
             done += len(targets)
             progress("scoring", done, total)
         losses.append(np.concatenate(parts))
