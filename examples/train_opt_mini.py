@@ -167,7 +167,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repeat", nargs="*", default=[], help="NAME=N: weight of a file (by file name)")
     parser.add_argument("--restyle", type=Path, nargs="*", default=[], help="add again in WikiText's spacing")
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--heldout", type=Path, default=here / "data" / "inaugural-addresses.txt")
+    parser.add_argument("--heldout", type=Path, default=here.parent / "dareq_edge/data/inaugural-addresses.txt")
     parser.add_argument("--out", type=Path, default=here / "models" / "opt-mini")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=8)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dareq_edge
-from dareq_edge.errors import SpecError
 
 if TYPE_CHECKING:
     from dareq_runtime import TokenSet
     from dareq_runtime.windows import WindowProtocol
 
-EMBEDDED_TEXT = "data/inaugural-addresses.txt"
+EMBEDDED_TEXT = Path(dareq_edge.__file__).with_name("data") / "inaugural-addresses.txt"
+"""US presidential inaugural addresses, 1789 to 1833: public domain, shipped with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def read_evaluation(choice: DataChoice, folder: Path) -> tuple[TokenSet, WindowP
         folder: A model folder, float, quantized or exported.
 
     Raises:
-        SpecError: No text is named and there is no embedded one, or an option cannot work.
+        SpecError: An option cannot work.
         DataError: The text cannot be read, or there is no tokenizer to read it with.
     """
     from dareq_runtime.tokenizer import read_tokenizer
@@ -57,13 +57,7 @@ def read_evaluation(choice: DataChoice, folder: Path) -> tuple[TokenSet, WindowP
 
     protocol = make_protocol(choice.protocol, window=choice.window, stride=choice.stride)
     if not choice.given:
-        text = example(EMBEDDED_TEXT)
-        if text is None:
-            raise SpecError(
-                "no evaluation text: give --text FILE, --tokens FILE.npy or --dataset wikitext-2-raw-v1 "
-                "(a checkout of dareq-edge also brings one in examples/data)"
-            )
-        choice = replace(choice, text=text)
+        choice = replace(choice, text=EMBEDDED_TEXT)
     tokens = read_tokens(
         text=choice.text,
         tokens=choice.tokens,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import dareq_runtime
+from dareq_edge.cli.evaluation import EMBEDDED_TEXT
 from dareq_edge.hf import DareqConfig
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.reference import load_reference
 from dareq_export import export_onnx
 from dareq_runtime.parity import chain, compare
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-MODEL = EXAMPLES / "models/opt-mini"
+MODEL = Path(__file__).parents[2] / "examples/models/opt-mini"
 PROMPTS = ["The people of the United States", "= Robert Boulter =", "Once upon a time"]
 
 
@@ -46,8 +46,7 @@ def test_parity_of_the_whole_chain_passes(deployed: tuple[Path, Path]) -> None:
         fp32=dareq_runtime.load(deployed[1], compute="fp32"),
         int8=int8,
     )
-    text = EXAMPLES / "data/inaugural-addresses.txt"
-    tokens = dareq_runtime.read_tokens(text=text, tokenizer=int8.tokenizer)
+    tokens = dareq_runtime.read_tokens(text=EMBEDDED_TEXT, tokenizer=int8.tokenizer)
     window = dareq_runtime.TokenSet((np.concatenate(tokens.sequences)[:1024],), "start of the addresses")
     report = compare(scorers, links, window, dareq_runtime.make_protocol("gptq"))
     assert report.passed, report.reasons
