@@ -12,7 +12,7 @@ from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
 from dareq_edge.progress import Progress, silent
 from dareq_export.bind import DATA_FILE, attach_parameters, detach_parameters, entries, fill, write_data
-from dareq_export.capture import Captured, cache_shape, capture, read_config
+from dareq_export.capture import Captured, cache_shape, capture, read_config, write_fast_tokenizer
 from dareq_export.clients import GRAPH_FILE, write_client_files
 from dareq_export.passes import clean
 from dareq_export.source import QuantizedSource
@@ -55,6 +55,7 @@ def export_onnx(
         _save_graph(captured, scratch)
         kv_heads, head_dim = cache_shape(config)
         write_client_files(folder, scratch, kv_heads=kv_heads, head_dim=head_dim)
+        write_fast_tokenizer(folder, scratch)
         manifest = Manifest("onnx", *_provenance(folder), tensors=entries(slots, captured, quantized.plan))
         manifest = manifest.with_files(scratch)
         _check(scratch, manifest)

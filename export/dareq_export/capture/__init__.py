@@ -6,6 +6,7 @@ of dareq_export imports torch and transformers.
 
 from __future__ import annotations
 
+from dareq_export.capture.tokenizer import write_fast_tokenizer
 from dareq_export.capture.trace import Captured, cache_shape, capture, read_config
 
-__all__ = ["Captured", "cache_shape", "capture", "read_config"]
+__all__ = ["Captured", "cache_shape", "capture", "read_config", "write_fast_tokenizer"]
