@@ -45,3 +45,10 @@ LINEAR_BY_DTYPE = {"float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}
 # Relative to the largest logit: 8-bit against float weights in two random layers (measured 0.007 to 0.022); a matrix
 # read the wrong way round gives more than 0.5.
 EIGHT_BITS = 0.05
+
+# Relative to a squared error (and, squared, to the sum of squares): float32 residuals, up to 200 weights a row.
+MSE_LOSS = 1e-5
+
+# Relative to the largest output: MatMulNBits with int8 activations that hold the inputs exactly, K = 512; it sums
+# products of whole numbers and float32 scales (measured 3e-7, a wrong sign of a scale gives about 1).
+KERNEL_INT8 = 2e-6

@@ -16,13 +16,13 @@ from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
 
 TINY = float(np.finfo(np.float32).tiny)
-"""Smallest normal float32: a scale below it cannot be divided by, so such a segment counts as all zero."""
+"""Smallest normal float32: a smaller scale cannot be divided by, so such a segment counts as all zero."""
 
 _BF16_MAX = float(torch.finfo(torch.bfloat16).max)
 _CHUNK = 1 << 22  # weights worked on at a time: bounds scratch memory whatever the matrix
 
 ChooseScales = Callable[[torch.Tensor, int], torch.Tensor]
-"""(segments float32 [R, L], q_max) -> scales [R], floating; values below TINY mean "all zero"."""
+"""(segments float32 [R, L], q_max) -> scales [R], floating, of either sign; magnitudes below TINY mean "all zero"."""
 Round = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(segments float32 [R, L], scales float32 [R, 1]) -> rounded quotients [R, L], floating."""
 
@@ -55,17 +55,19 @@ def check(weight: torch.Tensor, name: str) -> None:
 def stored_scales(scales: torch.Tensor, spec: QuantSpec) -> torch.Tensor:
     """Scales as they are stored: float32, bf16-exact if the spec asks for it, 1 for all-zero segments.
 
+    A negative scale mirrors the grid: code 0 is then the positive end, 2^(bits-1) times the scale's magnitude.
+
     Args:
-        scales: Floating [R].
+        scales: Floating [...], of either sign.
         spec: Names the precision.
 
     Returns:
-        float32 [R], finite and positive.
+        float32 [...], finite, and at least TINY in magnitude.
     """
     out = scales.float()
     if spec.scale_dtype == "bfloat16":
-        out = out.clamp(max=_BF16_MAX).bfloat16().float()
-    return torch.where(out < TINY, torch.ones_like(out), out)
+        out = out.clamp(-_BF16_MAX, _BF16_MAX).bfloat16().float()
+    return torch.where(out.abs() < TINY, torch.ones_like(out), out)
 
 
 def quantize(

@@ -13,9 +13,7 @@ loss so far cannot win.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,28 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from dareq_edge.quantizers._grid import TINY
+from dareq_edge.quantizers._numba import MAGIC, compiled, threads_of_torch
 from dareq_edge.quantizers._search import EPSILON, Floats, Search, best, scale_grid
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _PART = 128  # residuals between two looks at the bound
-_MAGIC = np.float32(1.5 * 2**23)  # x + _MAGIC - _MAGIC rounds |x| < 2^22 half to even, and vectorises everywhere
 _SLACK = 1.0 - 1e-5  # bounds are lowered by this, far above any rounding of theirs
 _L2_ROUNDING_32 = 4e-6  # numpy's float32 mean: about 35 sequential roundings of 6e-8
 _NUMPY_SUM = 128  # longer sums are split by numpy
 _ROUNDING_64 = 1e-13  # the same in float64, and logarithms that differ in the last bit
-
-
-def _compiled(**options: Any) -> Callable[[_F], _F]:
-    """``numba.njit`` with a cache on disk where one can be written, else without."""
-
-    def decorate(function: _F) -> _F:
-        arguments = {"error_model": "numpy", "nogil": True, **options}
-        try:
-            return numba.njit(cache=True, **arguments)(function)  # type: ignore[no-any-return]
-        except RuntimeError:  # "cannot cache function: no locator available"
-            return numba.njit(**arguments)(function)  # type: ignore[no-any-return]
-
-    return decorate
 
 
 def choose(segments: torch.Tensor, search: Search) -> torch.Tensor:
@@ -64,7 +48,7 @@ def choose(segments: torch.Tensor, search: Search) -> torch.Tensor:
     choice = np.empty(len(w), dtype=np.int64)
     counts = np.arange(w.shape[1] + 1) / w.shape[1]
     table = counts * np.log(counts + EPSILON)
-    with _threads_of_torch() as threads:
+    with threads_of_torch() as threads:
         blocks = min(len(w), threads * 4)
         _search_all(w, scales, search.bins, search.lambda_weight, search.lambda_entropy, table, blocks, choice)
     for row in np.flatnonzero(choice < 0):
@@ -73,22 +57,7 @@ def choose(segments: torch.Tensor, search: Search) -> torch.Tensor:
     return torch.from_numpy(np.where(dead, chosen.dtype.type(0), chosen))
 
 
-@contextmanager
-def _threads_of_torch() -> Iterator[int]:
-    """Run numba on as many threads as torch may use, and give torch its number back.
-
-    Both share one OpenMP runtime, so a parallel numba kernel changes torch's setting for good.
-    """
-    threads, before = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield numba.get_num_threads()
-    finally:
-        numba.set_num_threads(before)
-        torch.set_num_threads(threads)
-
-
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def _search_all(
     w: NDArray[np.float32],
     scales: Floats,
@@ -127,7 +96,7 @@ def _search_all(
             choice[row] = _decide(scales[row], losses, doubt) if known else -1
 
 
-@_compiled()
+@compiled()
 def _search_row(
     w: NDArray[np.float32],
     scales: Floats,
@@ -171,7 +140,7 @@ def _search_row(
     return True
 
 
-@_compiled()
+@compiled()
 def _decide(scales: Floats, losses: NDArray[np.float64], doubt: NDArray[np.float64]) -> int:
     """Index of the first least loss, or -1 if another one is so close that rounding could decide."""
     winner = np.argmin(losses)
@@ -182,7 +151,7 @@ def _decide(scales: Floats, losses: NDArray[np.float64], doubt: NDArray[np.float
     return int(winner)
 
 
-@_compiled()
+@compiled()
 def _residual(
     w: NDArray[np.float32],
     scale: Any,
@@ -219,7 +188,7 @@ def _residual(
     return bounds[0], bounds[1], total / length
 
 
-@_compiled()
+@compiled()
 def _entropy_floor(r: Floats, span: float, scale: float, bins: int) -> float:
     """A lower bound of the entropy of any residual that spans at least ``span``.
 
@@ -237,19 +206,19 @@ def _entropy_floor(r: Floats, span: float, scale: float, bins: int) -> float:
     return float(floor / _SLACK)
 
 
-@_compiled()
+@compiled()
 def _round(w: NDArray[np.float32], scale: Any, r: Floats, start: int, stop: int) -> None:
     """Residuals of one part. No clipping: scales of at least absmax / q_max never round beyond q_max."""
     if r.itemsize == 4:
         for i in range(np.uint64(start), np.uint64(stop)):
-            r[i] = w[i] - ((w[i] / scale + _MAGIC) - _MAGIC) * scale
+            r[i] = w[i] - ((w[i] / scale + MAGIC) - MAGIC) * scale
     else:
         for i in range(np.uint64(start), np.uint64(stop)):
             x = np.float64(w[i])
             r[i] = x - np.floor(x / scale + 0.5) * scale
 
 
-@_compiled()
+@compiled()
 def _range(r: Floats, start: int, stop: int) -> tuple[Any, Any]:
     """Least and greatest of finite values, as order-preserving integers: LLVM vectorises those, and not floats."""
     low, high = np.int64(2**63 - 1), np.int64(-(2**63 - 1))
@@ -266,7 +235,7 @@ def _range(r: Floats, start: int, stop: int) -> tuple[Any, Any]:
     return low, high
 
 
-@_compiled()
+@compiled()
 def _from_keys(low: Any, high: Any, bounds: Floats) -> None:
     """Write the floats that ``_range``'s integers stand for into ``bounds`` [2]."""
     for i in range(2):
@@ -277,7 +246,7 @@ def _from_keys(low: Any, high: Any, bounds: Floats) -> None:
             bounds.view(np.int64)[i] = key ^ ((key >> 63) & np.int64(0x7FFFFFFFFFFFFFFF))
 
 
-@_compiled(fastmath={"nnan", "nsz", "reassoc"})
+@compiled(fastmath={"nnan", "nsz", "reassoc"})
 def _squares(r: Floats, start: int, stop: int) -> float:
     """Sum of squares in float64; its order is free, see the module's docstring."""
     total = 0.0
@@ -286,7 +255,7 @@ def _squares(r: Floats, start: int, stop: int) -> float:
     return total
 
 
-@_compiled()
+@compiled()
 def _clear_bins(r: Floats, low: Any, high: Any, step: Any, bins: int, index: NDArray[np.uint16]) -> bool:
     """Bins without corrections; False if a residual is so close to an edge that rounding could decide.
 
@@ -304,7 +273,7 @@ def _clear_bins(r: Floats, low: Any, high: Any, step: Any, bins: int, index: NDA
     return bool(differ == 0)
 
 
-@_compiled()
+@compiled()
 def _numpy_bins(r: Floats, low: Any, step: Any, bins: int, index: NDArray[np.uint16]) -> None:
     """Bins as numpy corrects them: any first guess within one bin ends in the same bin, because edges decide."""
     one, last = r.dtype.type(1), r.dtype.type(bins - 1)
@@ -316,7 +285,7 @@ def _numpy_bins(r: Floats, low: Any, step: Any, bins: int, index: NDArray[np.uin
         index[i] = np.uint16(np.int32(j))
 
 
-@_compiled()
+@compiled()
 def _count(
     r: Floats, low: Any, high: Any, step: Any, bins: int, index: NDArray[np.uint16], hist: NDArray[np.int32]
 ) -> bool:
@@ -343,7 +312,7 @@ def _count(
     return True
 
 
-@_compiled()
+@compiled()
 def _density_entropy(
     r: Floats, low: Any, high: Any, step: Any, hist: NDArray[np.int32], terms: NDArray[np.float64]
 ) -> float:
@@ -357,7 +326,7 @@ def _density_entropy(
     return -np.sum(terms)
 
 
-@_compiled()
+@compiled()
 def _entropy(hist: NDArray[np.int32], terms: NDArray[np.float64], table: NDArray[np.float64]) -> float:
     """H of probabilities from the table of p ln(p + 1e-8).
 

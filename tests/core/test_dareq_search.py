@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dareq_edge.quantizers import _search, _search_numba, _search_torch
+from dareq_edge.quantizers import _numba, _search, _search_numba, _search_torch
 from dareq_edge.quantizers.dareq import DareQ
 from dareq_edge.spec import QuantSpec
 from dareq_literal import literal_losses, literal_scale
@@ -122,8 +122,8 @@ def test_the_kernel_needs_no_writable_cache(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(_search_numba.numba, "njit", refuse)
-    assert _search_numba._compiled(parallel=True)(len)([1, 2]) == 2
+    monkeypatch.setattr(_numba.numba, "njit", refuse)
+    assert _numba.compiled(parallel=True)(len)([1, 2]) == 2
 
 
 def test_the_kernel_leaves_torch_its_threads() -> None:

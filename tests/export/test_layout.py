@@ -19,17 +19,19 @@ from dareq_export.layout import BlockLayout, choose_layout, lower
 def random_tensor(n: int, k: int, spec: QuantSpec, seed: int = 0) -> QuantizedTensor:
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 1 << spec.bits, (n, k), dtype=np.uint8)
-    scales = rng.uniform(0.01, 0.1, (n, spec.groups(k))).astype(np.float32)
-    return QuantizedTensor(codes, scales, spec)
+    scales = rng.uniform(0.01, 0.1, (n, spec.groups(k))) * rng.choice([-1, 1], (n, spec.groups(k)))
+    return QuantizedTensor(codes, scales.astype(np.float32), spec)
 
 
-def run_node(op: str, data: np.ndarray, layout: BlockLayout, tensor: QuantizedTensor) -> np.ndarray:
-    """One contrib node in onnxruntime with prepacking off (fp32 compute), as the graph would hold it."""
+def run_node(
+    op: str, data: np.ndarray, layout: BlockLayout, tensor: QuantizedTensor, *, level: int = 4, prepack: bool = False
+) -> np.ndarray:
+    """One contrib node in onnxruntime, as the graph would hold it; without prepacking every level is fp32 compute."""
     codes, scales = lower(tensor, layout)
     attrs = {"bits": layout.bits, "block_size": layout.block_size}
     if op == "MatMulNBits":
         names, out = ["x", "b", "s"], [len(data), layout.n]
-        attrs |= {"K": layout.k, "N": layout.n, "accuracy_level": 4}
+        attrs |= {"K": layout.k, "N": layout.n, "accuracy_level": level}
     else:
         names, out = ["b", "x", "s"], [len(data), layout.padded_k]
         codes = codes.reshape(layout.gather_shape)
@@ -43,7 +45,7 @@ def run_node(op: str, data: np.ndarray, layout: BlockLayout, tensor: QuantizedTe
     graph = helper.make_graph([node], "g", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     return ort.InferenceSession(model.SerializeToString(), options).run(None, {"x": data})[0]
 
 
@@ -91,6 +93,26 @@ def test_matmul_nbits_computes_the_dequantized_product(
     found = run_node("MatMulNBits", x, choose_layout(tensor.shape, tensor.spec), tensor)
     expected = x.astype(np.float64) @ tensor.dequantize().astype(np.float64).T
     assert np.abs(found - expected).max() <= tolerances.KERNEL_FP32 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20])
+@pytest.mark.parametrize("level", [0, 1, 4])
+@pytest.mark.parametrize("group", [None, 32, 64, 256])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_prepacked_kernels_take_scales_of_either_sign(bits: int, group: int | None, level: int, rows: int) -> None:
+    tensor = random_tensor(40, 512, QuantSpec(bits=bits, group_size=group), seed=rows)
+    assert (tensor.scales < 0).any()
+    assert (tensor.scales > 0).any()
+    # Whole numbers up to 127, which every block contains: rounding activations to int8 changes nothing.
+    x = np.random.default_rng(rows).integers(-127, 128, (rows, 512)).astype(np.float32)
+    x[:, ::16] = 127
+    layout = choose_layout(tensor.shape, tensor.spec)
+    found = run_node("MatMulNBits", x, layout, tensor, level=level, prepack=True)
+    expected = x.astype(np.float64) @ tensor.dequantize().astype(np.float64).T
+    tolerance = tolerances.KERNEL_INT8 if level == 4 else tolerances.KERNEL_FP32
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+    mirrored = QuantizedTensor(tensor.codes, -tensor.scales, tensor.spec)
+    np.testing.assert_array_equal(run_node("MatMulNBits", x, layout, mirrored, level=level, prepack=True), -found)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
