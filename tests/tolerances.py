@@ -52,3 +52,11 @@ MSE_LOSS = 1e-5
 # Relative to the largest output: MatMulNBits with int8 activations that hold the inputs exactly, K = 512; it sums
 # products of whole numbers and float32 scales (measured 3e-7, a wrong sign of a scale gives about 1).
 KERNEL_INT8 = 2e-6
+
+# Relative to the largest weight: HQQ and NF4 with nested scales in float32 against float64 loops (no code may flip:
+# one step is 0.004 or more of the range in 8 bits), and float16 scales and zero points of exactly representable rows.
+DEQUANTIZED = 6e-4
+
+# Relative to the largest weight: float16 rounds a zero point below 16 by at most 2^-8 steps of 1/15 of the range,
+# and a scale by 2^-11.
+HQQ_BINADE = 2 * (2**-8 / 15 + 2**-11)
