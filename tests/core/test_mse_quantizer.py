@@ -63,6 +63,15 @@ def test_the_chosen_scale_is_a_best_candidate(kind, bits):
     assert error(row[None], tensor)[0] <= least * (1 + MSE_LOSS) + scale * MSE_LOSS**2
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_candidates_are_compared_as_they_will_be_stored(bits):
+    w = np.random.default_rng(bits).standard_normal((30, 20)).astype(np.float32)
+    tensor = build("mse")(torch.from_numpy(w), QuantSpec(bits, None, "bfloat16"))
+    for row, chosen in zip(w, tensor.scales[:, 0], strict=True):
+        stored = torch.tensor(np.array(literal_candidates(row, bits))).bfloat16().float().numpy()
+        assert literal_loss(row, chosen, bits) <= min(literal_loss(row, s, bits) for s in stored) * (1 + MSE_LOSS)
+
+
 @settings(max_examples=60, deadline=None)
 @given(w=ROWS, bits=BITS, group=st.sampled_from([None, 16, 32]), dtype=st.sampled_from(["float32", "bfloat16"]))
 def test_never_worse_than_rounding_to_nearest(w, bits, group, dtype):
