@@ -18,7 +18,7 @@ class QuantizedTensor:
 
     Attributes:
         codes: uint8 [N, K], values in [0, 2^bits).
-        scales: float32 [N, G]; G is 1 per channel, else ceil(K / group_size).
+        scales: float32 [N, G], of either sign; G is 1 per channel, else ceil(K / group_size).
         spec: Bits, group size and method.
 
     Raises:
