@@ -39,6 +39,7 @@ class DareqConfig(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
     Attributes:
         plan: Spec per module name in ``QuantSpec.to_json`` form, written when a model was quantized: the single truth
             for readers. ``None`` before that.
+        recipe: Label and settings of the recipe that made the folder, for people; nothing is read from it.
         quant_method: Always "dareq".
 
     Raises:
@@ -57,6 +58,7 @@ class DareqConfig(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
     skip: list[str] = field(default_factory=list)
     table_bits: int | None = None
     plan: dict[str, dict[str, Any]] | None = None
+    recipe: dict[str, Any] | None = None
     quant_method: str = METHOD
 
     def __post_init__(self) -> None:

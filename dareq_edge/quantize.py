@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,22 @@ from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.folders import new_folder
 from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest, TensorEntry
-from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.progress import Progress, silent
+from dareq_edge.qtensor import QuantizedTensor
+from dareq_edge.recipes import Recipe, Source, recipe_json
+from dareq_edge.recipes._matrix import MatrixRecipe
 from dareq_edge.shards import ShardWriter
-from dareq_edge.spec import QuantSpec
 from dareq_edge.tokenizer_files import copy_tokenizer
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """Everything that is decided before the first byte is written."""
-
-    checkpoint: Checkpoint
-    names: Mapping[str, str]  # model tensor -> name in the files
-    plan: Mapping[str, QuantSpec]
-    model: torch.nn.Module  # on the meta device: structure only
 
 
 def quantize_checkpoint(
     source: str | Path,
     out: str | Path,
     options: QuantOptions | DareqConfig,
+    recipe: Recipe | None = None,
     *,
     revision: str | None = None,
     overwrite: bool = False,
@@ -55,6 +47,8 @@ def quantize_checkpoint(
         source: A local folder or a hub id.
         out: Folder to create; it appears when it is complete.
         options: How to quantize; a config's ``plan`` is computed anew.
+        recipe: What decides codes and scales; ``None`` is the method in ``options``, matrix by matrix. A recipe that
+            takes long keeps its work beside ``out`` and goes on from there when the same call is made again.
         revision: Branch, tag or commit on the hub.
         overwrite: Replace ``out`` if it exists.
         trust_remote_code: Let transformers run code that comes with the model.
@@ -71,19 +65,23 @@ def quantize_checkpoint(
     """
     out = Path(out)
     options = options.options() if isinstance(options, DareqConfig) else options
-    job = _prepare(str(source), options, revision, trust_remote_code=trust_remote_code)
+    named, recipe = recipe, recipe or MatrixRecipe()
+    job = _prepare(str(source), out, options, recipe, revision, trust_remote_code=trust_remote_code)
     if out.resolve() == job.checkpoint.folder.resolve():
         raise SpecError(f"{out} is the model that is read; choose another --out")
     with new_folder(out, overwrite=overwrite) as scratch:
-        entries = _stream(job, options, scratch, progress)
-        _write_configs(job, options, scratch)
+        entries = _stream(job, recipe, scratch, progress)
+        _write_configs(job, named, scratch)
         copy_tokenizer(job.checkpoint.folder, scratch)
         manifest = Manifest("checkpoint", job.checkpoint.source, job.checkpoint.revision, entries).with_files(scratch)
         manifest.write(scratch)
+    shutil.rmtree(job.work, ignore_errors=True)
     return manifest
 
 
-def _prepare(source: str, options: QuantOptions, revision: str | None, *, trust_remote_code: bool) -> _Job:
+def _prepare(
+    source: str, out: Path, options: QuantOptions, recipe: Recipe, revision: str | None, *, trust_remote_code: bool
+) -> Source:
     """Open, plan and check everything that can be checked from headers."""
     checkpoint = Checkpoint.open(source, revision, trust_remote_code=trust_remote_code)
     if checkpoint.quantization is not None:
@@ -91,6 +89,7 @@ def _prepare(source: str, options: QuantOptions, revision: str | None, *, trust_
         raise CheckpointError(f"{source} is already quantized (quant_method {method!r}); give the float model")
     model = checkpoint.empty_model(trust_remote_code=trust_remote_code)
     names = checkpoint.bind(model)
+    options = recipe.options(options)
     plan = plan_model(model, options)
     for module in plan:
         name = names[f"{module}.weight"]
@@ -100,54 +99,58 @@ def _prepare(source: str, options: QuantOptions, revision: str | None, *, trust_
                 f"tensor {name!r} in {info.file} is {info.dtype}; only {', '.join(_FLOATS)} weights can be "
                 "quantized, give the float model"
             )
-    return _Job(checkpoint, names, plan, model)
+    work = out.resolve().with_name(f".{out.resolve().name}.resume")
+    job = Source(checkpoint, names, plan, model, options, work, trust_remote_code)
+    recipe.check(job)
+    return job
 
 
-def _stream(job: _Job, options: QuantOptions, scratch: Path, progress: Progress) -> dict[str, TensorEntry]:
-    """Quantize and write every tensor; returns the manifest's entries without their files filled in."""
-    quantizer = options.quantizer()
+def _stream(job: Source, recipe: Recipe, scratch: Path, progress: Progress) -> dict[str, TensorEntry]:
+    """Write what the recipe changes, then everything else; returns the manifest's entries, in the model's order."""
     writer = ShardWriter(scratch)
     entries: dict[str, TensorEntry] = {}
     first: dict[str, str] = {}
-    shape: tuple[int, ...]
-    for done, (target, name) in enumerate(job.names.items()):
-        progress("quantizing", done, len(job.names))
-        tensor = job.checkpoint.tensor(name)
-        module = target.removesuffix(".weight")
-        if target.endswith(".weight") and module in job.plan:
-            spec = job.plan[module]
-            quantized = quantizer(matrix_of(job.model.get_submodule(module), tensor), spec, name=module)
-            stored = {
-                f"{module}.qweight": torch.from_numpy(quantized.packed()),
-                f"{module}.scales": torch.from_numpy(quantized.scales),
-            }
-            shape, bits, scheme, method = quantized.shape, spec.bits, spec.scheme, spec.method
-            del quantized
-        else:
-            stored = {target: tensor.clone()}  # frees the file mapping
-            shape, bits, scheme = tuple(tensor.shape), 8 * tensor.element_size(), str(tensor.dtype).split(".")[-1]
-            method = None
-        del tensor
-        size = sum(t.numel() * t.element_size() for t in stored.values())
-        entries[target] = TensorEntry(shape, bits, scheme, method, "", None, size)
+    for target, value in recipe.changes(job, progress):
+        entries[target], stored = _stored(target, value)
         first[target] = next(iter(stored))
         writer.add(stored)
-        del stored
+    for done, target in enumerate(job.names):
+        progress("writing", done, len(job.names))
+        if target not in entries:
+            # clone: frees the file mapping
+            entries[target], stored = _stored(target, job.tensor(target).clone())
+            first[target] = target
+            writer.add(stored)
     files = writer.close()
-    progress("quantizing", len(job.names), len(job.names))
-    return {
-        t: TensorEntry(e.shape, e.bits, e.scheme, e.method, files[first[t]], None, e.bytes)
-        for t, e in entries.items()
-    }
+    progress("writing", len(job.names), len(job.names))
+    return {target: replace(entries[target], file=files[first[target]]) for target in job.names}
 
 
-def _write_configs(job: _Job, options: QuantOptions, scratch: Path) -> None:
-    """config.json with the plan, and generation_config.json."""
+def _stored(target: str, value: torch.Tensor | QuantizedTensor) -> tuple[TensorEntry, dict[str, torch.Tensor]]:
+    """The manifest's entry, without its file, and the tensors to write."""
+    if isinstance(value, torch.Tensor):
+        stored = {target: value}
+        shape, bits, method = tuple(value.shape), 8 * value.element_size(), None
+        scheme = str(value.dtype).split(".")[-1]
+    else:
+        module = target.removesuffix(".weight")
+        stored = {
+            f"{module}.qweight": torch.from_numpy(value.packed()),
+            f"{module}.scales": torch.from_numpy(value.scales),
+        }
+        shape, bits, scheme, method = value.shape, value.spec.bits, value.spec.scheme, value.spec.method
+    size = sum(t.numel() * t.element_size() for t in stored.values())
+    return TensorEntry(shape, bits, scheme, method, "", None, size), stored
+
+
+def _write_configs(job: Source, recipe: Recipe | None, scratch: Path) -> None:
+    """config.json with the plan and the recipe, and generation_config.json."""
     source = job.checkpoint.folder
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     plan = {module: dict(spec.to_json()) for module, spec in job.plan.items()}
-    chosen = {f.name: getattr(options, f.name) for f in fields(options)}
-    quantization = DareqConfig(**chosen | {"skip": list(options.skip), "plan": plan}).to_dict()
+    chosen: dict[str, Any] = {f.name: getattr(job.options, f.name) for f in fields(job.options)}
+    chosen |= {"skip": list(job.options.skip), "plan": plan, "recipe": recipe and recipe_json(recipe)}
+    quantization = DareqConfig(**chosen).to_dict()
     config |= {"architectures": [type(job.model).__name__], "quantization_config": quantization}
     (scratch / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (source / "generation_config.json").is_file():
