@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Sequence
 from types import ModuleType
 
 from dareq_edge.errors import SpecError
@@ -28,8 +29,18 @@ def load(package: str, name: str) -> ModuleType:
     """
     names = available(package)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        kind = package.rsplit(".", 1)[-1].removesuffix("s")
-        raise SpecError(f"unknown {kind} {name!r}{hint} (available: {', '.join(names)})")
+        raise unknown(package.rsplit(".", 1)[-1].removesuffix("s"), name, names)
     return importlib.import_module(f"{package}.{name}")
+
+
+def unknown(kind: str, name: str, names: Sequence[str]) -> SpecError:
+    """The error for a name that does not exist: says the nearest match and lists all.
+
+    Args:
+        kind: What is named, e.g. "quantizer".
+        name: What the user wrote.
+        names: What there is.
+    """
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return SpecError(f"unknown {kind} {name!r}{hint} (available: {', '.join(names)})")

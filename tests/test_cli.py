@@ -66,7 +66,7 @@ def test_the_parts_give_what_deploy_gives(place: Path, capsys: pytest.CaptureFix
 
 
 def test_quantize_takes_every_option(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--bits", 3, "--group-size", 32, "--method", "rtn", "--table-bits", 32, "--scale-dtype", "float32"]
+    options = ["--bits", 3, "--group-size", 32, "--recipe", "rtn", "--table-bits", 32, "--scale-dtype", "float32"]
     options += ["--skip", "*.fc2"]
     found = record(capsys, "quantize", place / "m", "--out", place / "q3", *options)
     config = json.loads((place / "q3" / "config.json").read_text())["quantization_config"]

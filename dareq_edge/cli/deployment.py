@@ -20,6 +20,7 @@ from dareq_edge.reference import load_reference
 from dareq_edge.tokenizer_files import tokenizer_files
 
 if TYPE_CHECKING:
+    from dareq_edge.recipes import Recipe
     from dareq_runtime.verdict import ParityReport
 
 PARITY_FILE = "parity.json"
@@ -34,6 +35,7 @@ class Job:
         source: A local folder or a hub id.
         out: Folder to create.
         options: How to quantize.
+        recipe: What decides codes and scales.
         data: What to score on; ``None`` skips parity.
         revision: Branch, tag or commit on the hub.
         overwrite: Replace ``out`` if it exists.
@@ -46,6 +48,7 @@ class Job:
     source: str
     out: Path
     options: QuantOptions
+    recipe: Recipe
     data: DataChoice | None
     revision: str | None = None
     overwrite: bool = False
@@ -113,6 +116,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             job.source,
             work / "checkpoint",
             job.options,
+            job.recipe,
             revision=job.revision,
             trust_remote_code=job.trust_remote_code,
             progress=progress,

@@ -12,11 +12,13 @@ from dareq_edge.plugins import available
 Group = Literal["channel", "16", "32", "64", "128", "256"]
 TableBits = Literal["4", "8", "32"]
 ScaleDtype = Literal["bfloat16", "float32"]
-Entropy = Literal["density", "probability"]
 Compute = Literal["int8", "fp32"]
 
-_METHODS = available("dareq_edge.quantizers")
-_QUANTIZING, _DATA, _RUNNING = "Quantization", "Evaluation data", "Running"
+DEFAULT_RECIPE = "dareq-reference"
+"""What quantize, deploy and demo use unless told otherwise."""
+
+_RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
+_QUANTIZING, _CALIBRATING, _DATA, _RUNNING = "Quantization", "Recipe settings", "Evaluation data", "Running"
 
 
 def _option(text: str, panel: str, *names: str, **more: object) -> object:
@@ -36,14 +38,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON record on std
 
 Bits = Annotated[int, _option("Bits per weight, 2 to 8.", _QUANTIZING, "--bits", min=2, max=8)]
 GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING, "--group-size")]
-Method = Annotated[
+Recipe = Annotated[
     str,
     _option(
-        f"How scales are chosen: {', '.join(_METHODS)}.", _QUANTIZING, "--method", autocompletion=lambda: _METHODS
+        f"How codes and scales are chosen, NAME or NAME:TIER; names: {', '.join(_RECIPES)}.",
+        _QUANTIZING,
+        "--recipe",
+        metavar="NAME[:TIER]",
+        autocompletion=lambda: _RECIPES,
     ),
 ]
-EntropyOf = Annotated[
-    Entropy, _option("DARE-Q's entropy: the published code's, or the paper's.", _QUANTIZING, "--entropy")
+Tier = Annotated[str | None, _option("What dareq may look at: weights, analytic or self.", _CALIBRATING, "--tier")]
+Calibration = Annotated[
+    Path | None, _option("Your text, or .npy token ids, for gptq and awq.", _CALIBRATING, "--calibration")
+]
+Seed = Annotated[int | None, _option("Seed of a recipe that draws at random.", _CALIBRATING, "--seed", min=0)]
+Samples = Annotated[int | None, _option("Calibration windows.", _CALIBRATING, "--samples", min=1)]
+SampleLength = Annotated[
+    int | None, _option("Tokens per calibration window.", _CALIBRATING, "--sample-length", min=2)
 ]
 Table = Annotated[TableBits, _option("Bits of token embedding and head; 32 is float.", _QUANTIZING, "--table-bits")]
 Scales = Annotated[

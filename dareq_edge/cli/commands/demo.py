@@ -10,6 +10,7 @@ import typer
 from dareq_edge.cli import options
 from dareq_edge.cli.commands.deploy import PROMPT, run_job
 from dareq_edge.cli.evaluation import DataChoice, example
+from dareq_edge.cli.recipes import RecipeChoice
 from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.manifest import NAME
 
@@ -45,6 +46,7 @@ def demo(
         source=str(model),
         out=out,
         options=QuantOptions(table_bits=8, scale_dtype="bfloat16"),
+        recipe=RecipeChoice().build(),
         data=DataChoice(max_tokens=MAX_TOKENS),
         overwrite=True,
         prompt=PROMPT,

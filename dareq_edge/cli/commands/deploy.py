@@ -9,6 +9,7 @@ import typer
 
 from dareq_edge.cli import console, options
 from dareq_edge.cli.evaluation import DataChoice
+from dareq_edge.cli.recipes import RecipeChoice
 
 if TYPE_CHECKING:
     from dareq_edge.cli.deployment import Deployment, Job
@@ -22,8 +23,12 @@ def deploy(
     out: options.Out,
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
-    method: options.Method = "dareq",
-    entropy: options.EntropyOf = "density",
+    recipe: options.Recipe = options.DEFAULT_RECIPE,
+    tier: options.Tier = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = None,
+    samples: options.Samples = None,
+    sample_length: options.SampleLength = None,
     table_bits: options.Table = "8",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
@@ -55,7 +60,7 @@ def deploy(
       dareq-edge deploy facebook/opt-125m --out opt-125m-int4
       dareq-edge deploy ./my-opt --out int4 --group-size 64 --dataset wikitext-2-raw-v1 --max-tokens 100000
       dareq-edge deploy ./stories260k --out int4 --tokens eval_tokens.npy --json
-      dareq-edge deploy ./my-opt --out int4 --no-eval
+      dareq-edge deploy ./my-opt --out int4 --recipe rtn --no-eval
     """
     from dareq_edge.cli.deployment import Job
     from dareq_edge.plan import QuantOptions
@@ -65,8 +70,6 @@ def deploy(
         bits=bits,
         group_size=options.group_size(group_size),
         scale_dtype=scale_dtype,
-        method=method,
-        entropy=entropy,
         skip=tuple(skip or ()),
         table_bits=options.table_bits(table_bits),
     )
@@ -74,6 +77,7 @@ def deploy(
         source=model,
         out=Path(out),
         options=chosen,
+        recipe=RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
         data=None if no_eval else data,
         revision=revision,
         overwrite=overwrite,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dareq_edge.cli import console, options
+from dareq_edge.cli.recipes import RecipeChoice
 
 
 def quantize(
@@ -12,8 +13,12 @@ def quantize(
     out: options.Out,
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
-    method: options.Method = "dareq",
-    entropy: options.EntropyOf = "density",
+    recipe: options.Recipe = options.DEFAULT_RECIPE,
+    tier: options.Tier = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = None,
+    samples: options.Samples = None,
+    sample_length: options.SampleLength = None,
     table_bits: options.Table = "8",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
@@ -27,7 +32,7 @@ def quantize(
     \b
     Examples:
       dareq-edge quantize facebook/opt-125m --out opt-125m-q4
-      dareq-edge quantize ./my-opt --out q3 --bits 3 --group-size 32 --method rtn
+      dareq-edge quantize ./my-opt --out q3 --bits 3 --group-size 32 --recipe rtn
       dareq-edge quantize ./my-opt --out q4 --skip '*.fc2' --table-bits 32
     """
     from dareq_edge.plan import QuantOptions
@@ -38,8 +43,6 @@ def quantize(
         bits=bits,
         group_size=options.group_size(group_size),
         scale_dtype=scale_dtype,
-        method=method,
-        entropy=entropy,
         skip=tuple(skip or ()),
         table_bits=options.table_bits(table_bits),
     )
@@ -48,6 +51,7 @@ def quantize(
             model,
             Path(out),
             chosen,
+            RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
             revision=revision,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,

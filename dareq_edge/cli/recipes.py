@@ -1,0 +1,92 @@
+"""The recipe that a command's options name."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dareq_edge.cli.options import DEFAULT_RECIPE
+from dareq_edge.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dareq_edge.recipes import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeChoice:
+    """The user's choice; see the options of the same names. What is ``None`` is left to the recipe.
+
+    Attributes:
+        recipe: NAME or NAME:TIER.
+        tier: The tier, if it is not part of ``recipe``.
+        calibration: A text file, or a .npy file of token ids.
+        seed: For recipes that draw at random.
+        samples: Calibration windows.
+        sample_length: Tokens per calibration window.
+    """
+
+    recipe: str = DEFAULT_RECIPE
+    tier: str | None = None
+    calibration: Path | None = None
+    seed: int | None = None
+    samples: int | None = None
+    sample_length: int | None = None
+
+    def build(self) -> Recipe:
+        """Make the recipe.
+
+        Raises:
+            SpecError: No such recipe, it lacks a setting that was given, or needs one that was not.
+        """
+        name, colon, tier = self.recipe.partition(":")
+        if colon and self.tier not in (None, tier):
+            raise SpecError(f"--recipe {self.recipe} and --tier {self.tier} contradict each other; drop one of them")
+        return make_recipe(name, self.settings | ({"tier": tier} if colon else {}))
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What was given, by the name of the recipe's field."""
+        given = {
+            "tier": self.tier,
+            "calibration": None if self.calibration is None else str(self.calibration),
+            "seed": self.seed,
+            "samples": self.samples,
+            "sample_length": self.sample_length,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def make_recipe(name: str, settings: Mapping[str, object]) -> Recipe:
+    """A recipe by name, with the settings that the user gave.
+
+    Raises:
+        SpecError: No such recipe, it lacks a setting that was given, or needs one that was not.
+    """
+    from dareq_edge import recipes
+
+    known = recipe_settings(name)
+    for setting, needed in known.items():
+        if needed and setting not in settings:
+            raise SpecError(f"recipe {name!r} needs --{setting.replace('_', '-')} {_HINTS.get(setting, '')}".rstrip())
+    return recipes.build(name, settings)
+
+
+def recipe_settings(name: str) -> dict[str, bool]:
+    """Settings that a recipe has, and whether it cannot do without being told.
+
+    Raises:
+        SpecError: No such recipe.
+    """
+    from dareq_edge import recipes
+    from dareq_edge.plugins import load, unknown
+
+    if name not in recipes.names():
+        raise unknown("recipe", name, recipes.names())
+    factory = load("dareq_edge.recipes", name.replace("-", "_")).RECIPE
+    return {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(factory)}
+
+
+_HINTS = {"calibration": "FILE, a text of yours (or .npy token ids) to calibrate on"}
