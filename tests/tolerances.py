@@ -60,3 +60,6 @@ DEQUANTIZED = 6e-4
 # Relative to the largest weight: float16 rounds a zero point below 16 by at most 2^-8 steps of 1/15 of the range,
 # and a scale by 2^-11.
 HQQ_BINADE = 2 * (2**-8 / 15 + 2**-11)
+
+# Relative to the largest logit: bf16 products (2^-9 each) in two or three random layers, against fp32.
+WALK_BF16 = 0.05

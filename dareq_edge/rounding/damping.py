@@ -1,0 +1,54 @@
+"""The factor of the inverse second moment that error feedback needs, for matrices that are singular too."""
+
+from __future__ import annotations
+
+import torch
+
+from dareq_edge.errors import CheckpointError
+
+LIMIT = 1.0
+"""Most damping that is tried, as a fraction of the mean diagonal; at 1, H hardly counts any more."""
+
+
+def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Tensor:
+    """U, upper triangular, with Uᵀ U = (H + damping mean(diag H) I)⁻¹, the Cholesky factor GPTQ works with.
+
+    With J the exchange matrix and J H J = L Lᵀ, U is the inverse of J L J (upper triangular too): one decomposition
+    and one triangular solve in float64, where the published code decomposes, inverts and decomposes again. Damping is
+    raised tenfold, up to ``LIMIT``, as long as the matrix is not positive definite.
+
+    Args:
+        second: H, floating [K, K], symmetric; not changed. Channels without any input (zero diagonal) are given the
+            mean diagonal, so that they neither send nor receive errors.
+        damping: Fraction of the mean diagonal, 0 or more.
+        name: For the message.
+
+    Returns:
+        float32 [K, K].
+
+    Raises:
+        CheckpointError: NaN or infinity, no input at all, or not positive definite at the limit.
+    """
+    h = second.double().flip(0, 1)
+    diagonal = h.diagonal()
+    mean = float(diagonal.mean())
+    if not bool(torch.isfinite(h).all()) or mean < 0:
+        raise CheckpointError(
+            f"the inputs of {name} hold NaN or infinity, or are too large for float32; repair the checkpoint or skip "
+            "this layer"
+        )
+    diagonal[diagonal <= 0] = mean or 1.0
+    mean, added = float(diagonal.mean()), 0.0
+    while True:
+        diagonal += (damping - added) * mean
+        factor, failed = torch.linalg.cholesky_ex(h)
+        if not failed:
+            break
+        added, damping = damping, max(10 * damping, 1e-4)
+        if damping > LIMIT:
+            raise CheckpointError(
+                f"the second moment of the inputs of {name} is not positive definite even with damping {added:g}; "
+                "give more or other calibration text, or skip this layer"
+            )
+    eye = torch.eye(len(h), dtype=h.dtype, device=h.device)
+    return torch.linalg.solve_triangular(factor.flip(0, 1), eye, upper=True).float()

@@ -1,0 +1,68 @@
+"""GPTQ: columns are rounded in turn, and the error of each is made up for by the columns not yet rounded.
+
+IST-DASLab/gptq@2d65066 ``gptq.py`` (GPTQ.fasterquant), Frantar et al. 2022 (arXiv 2210.17323, algorithm 1), with
+static groups: all scales are given. U is the upper Cholesky factor of H⁻¹; after column j has been rounded to q,
+W[:, j+1:] -= (w_j - q) / U[j, j] * U[j, j+1:]. Columns go in blocks, whose effect on what follows is one product.
+Weights of channels without any input are rounded to nearest here; the published code makes them zero.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dareq_edge.quantizers import _grid
+from dareq_edge.rounding.codes import expand
+from dareq_edge.rounding.damping import inverse_factor
+from dareq_edge.spec import QuantSpec
+
+
+def feedback(
+    weight: torch.Tensor,
+    second: torch.Tensor,
+    scales: torch.Tensor,
+    spec: QuantSpec,
+    *,
+    act_order: bool = True,
+    damping: float = 0.01,
+    block: int = 128,
+    name: str = "weight",
+) -> torch.Tensor:
+    """Codes by rounding with error feedback.
+
+    Args:
+        weight: Target W, floating [N, K]; not changed.
+        second: H, floating [K, K]; a positive factor does not matter.
+        scales: float32 [N, G], not zero.
+        spec: Bits and group size.
+        act_order: Columns in the order of falling diag H rather than as they lie.
+        damping: See ``inverse_factor``.
+        block: Columns per block; changes speed and the last bits, not the method.
+        name: For messages.
+
+    Returns:
+        Signed codes int8 [N, K].
+
+    Raises:
+        CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
+    """
+    _grid.check(weight, name)
+    k, zero = weight.shape[1], spec.zero_point
+    order = torch.arange(k)
+    if act_order:
+        order = torch.argsort(second.diagonal(), descending=True, stable=True)
+    u = inverse_factor(second[order][:, order], damping, name)
+    w = weight.detach().float().T[order]  # [K, N]: a column of W is a row in memory
+    s = expand(scales, spec, k).T[order].contiguous()
+    q = torch.empty(w.shape, dtype=torch.int8)
+    for start in range(0, k, block):
+        end = min(start + block, k)
+        errors = torch.empty(end - start, w.shape[1])
+        for j in range(start, end):
+            code = (w[j] / s[j]).round_().clamp_(-zero, zero - 1)
+            q[j] = code
+            error = torch.sub(w[j], code.mul_(s[j]), out=errors[j - start]).div_(u[j, j])
+            w[j + 1 : end].addr_(u[j, j + 1 : end], error, alpha=-1)
+        w[end:].addmm_(u[start:end, end:].T, errors, alpha=-1)
+    out = torch.empty_like(q)
+    out[order] = q
+    return out.T.contiguous()
