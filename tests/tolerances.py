@@ -63,3 +63,12 @@ HQQ_BINADE = 2 * (2**-8 / 15 + 2**-11)
 
 # Relative to the largest logit: bf16 products (2^-9 each) in two or three random layers, against fp32.
 WALK_BF16 = 0.05
+
+# Relative to an output error: descent works in float32 on sums over 56 inputs, the check in float64.
+DESCENT = 1e-4
+
+# Relative to the largest entry: the factor is computed in float64 and given in float32.
+INVERSE_FACTOR = 1e-6
+
+# Absolute: means of 42 products of normal numbers, summed in float32.
+MOMENTS = 1e-5

@@ -142,4 +142,5 @@ def _layers_path(model: nn.Module) -> str:
             f"{type(model).__name__} has no list of {count} decoder layers, so it cannot be walked block by block; "
             "use a recipe that treats every matrix alone, e.g. mse"
         )
-    return max(sizes.items(), key=lambda item: item[1])[0]
+    largest: str = max(sizes, key=sizes.__getitem__)
+    return largest

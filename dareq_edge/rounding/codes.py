@@ -31,7 +31,7 @@ def nearest(weight: torch.Tensor, scales: torch.Tensor, spec: QuantSpec) -> torc
 
 
 def dequantize(q: torch.Tensor, scales: torch.Tensor, spec: QuantSpec) -> torch.Tensor:
-    """s q in float32: int8 [N, K] and float32 [N, G] → float32 [N, K]."""
+    """The weights that codes stand for, s q: int8 [N, K] and float32 [N, G] → float32 [N, K]."""
     return q * expand(scales, spec, q.shape[1])
 
 

@@ -19,7 +19,7 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
 
     Args:
         second: H, floating [K, K], symmetric; not changed. Channels without any input (zero diagonal) are given the
-            mean diagonal, so that they neither send nor receive errors.
+            mean of the others, so that they neither send nor receive errors.
         damping: Fraction of the mean diagonal, 0 or more.
         name: For the message.
 
@@ -27,18 +27,18 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
         float32 [K, K].
 
     Raises:
-        CheckpointError: NaN or infinity, no input at all, or not positive definite at the limit.
+        CheckpointError: NaN or infinity, or not positive definite at the limit.
     """
     h = second.double().flip(0, 1)
     diagonal = h.diagonal()
-    mean = float(diagonal.mean())
-    if not bool(torch.isfinite(h).all()) or mean < 0:
+    if not bool(torch.isfinite(h).all()):
         raise CheckpointError(
             f"the inputs of {name} hold NaN or infinity, or are too large for float32; repair the checkpoint or skip "
             "this layer"
         )
-    diagonal[diagonal <= 0] = mean or 1.0
-    mean, added = float(diagonal.mean()), 0.0
+    live = diagonal[diagonal > 0]
+    mean, added = float(live.mean()) if len(live) else 1.0, 0.0
+    diagonal[diagonal <= 0] = mean
     while True:
         diagonal += (damping - added) * mean
         factor, failed = torch.linalg.cholesky_ex(h)
@@ -51,4 +51,5 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
                 "give more or other calibration text, or skip this layer"
             )
     eye = torch.eye(len(h), dtype=h.dtype, device=h.device)
-    return torch.linalg.solve_triangular(factor.flip(0, 1), eye, upper=True).float()
+    inverse: torch.Tensor = torch.linalg.solve_triangular(factor.flip(0, 1), eye, upper=True)
+    return inverse.float()

@@ -1,9 +1,9 @@
 """Coordinate descent: one code at a time is set to its best value given all others, sweep after sweep.
 
-With D = W - s q and R = D H, the error tr(D H Dᵀ) as a function of code q_j of a row is a parabola with its minimum at
-q_j + R_j / (s_j H_jj); the nearest code to it is the best one, so that no step makes the error larger. As a function
-of a scale it is a parabola too, with its minimum at s + (R · q) / (q H qᵀ), sums over the columns of its group: per
-channel that is (w H qᵀ) / (q H qᵀ).
+With D = W - s q and R = D H, the error tr(D H Dᵀ) as a function of code q_j of a row is a parabola with its minimum
+at q_j + R_j / (s_j H_jj); the nearest code to it is the best one, so that no step makes the error larger. As a
+function of a scale it is a parabola too, with its minimum at s + (R · q) / (q H qᵀ), sums over the columns of its
+group: per channel that is (w H qᵀ) / (q H qᵀ).
 """
 
 from __future__ import annotations
