@@ -58,6 +58,7 @@ def _missing(error: ImportError) -> str:
     if not isinstance(error, ModuleNotFoundError) or package.startswith("dareq_"):
         raise error
     what = 'pip install "dareq-edge[export]"' if package in _EXTRA else f"pip install {package}"
+    what = 'pip install "dareq-edge[report]"' if package == "matplotlib" else what
     return f"this command needs the package {package!r}, which is not installed; run: {what}"
 
 

@@ -1,0 +1,125 @@
+"""dareq-edge compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dareq_edge.cli import console, options
+from dareq_edge.cli.evaluation import DataChoice
+from dareq_edge.cli.recipes import RecipeChoice
+from dareq_edge.errors import DataError, SpecError
+
+SEEDS = 3
+
+
+def compare(
+    model: options.Model,
+    recipes: Annotated[
+        str,
+        typer.Option(
+            "--recipes",
+            metavar="LIST",
+            help="Comma-separated NAME[:TIER][@GROUP or @channel][/BITS]; recipes, and hqq and nf4.",
+        ),
+    ],
+    text: Annotated[list[Path] | None, typer.Option("--text", help="A UTF-8 text file; may be repeated.")] = None,
+    tokens: options.TokensFile = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=2, help="Score only this many tokens of each text.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", min=2, help="Tokens per window; 512, or the context if it is shorter.")
+    ] = None,
+    bits: options.Bits = 4,
+    group_size: options.GroupSize = "channel",
+    table_bits: options.Table = "32",
+    scale_dtype: options.Scales = "bfloat16",
+    skip: options.Skip = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Runs of each recipe that draws at random, from --seed on.")
+    ] = SEEDS,
+    samples: options.Samples = None,
+    sample_length: options.SampleLength = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for finished rows: an interrupted comparison goes on from there."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the checkpoints in it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget the finished rows in it.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw perplexity against bytes: .png or .svg.")] = None,
+    threads: options.Threads = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Compare recipes on the same tokens: perplexity, distance to the float model, size, time and memory.
+
+    Every recipe is quantized in a process of its own and scored in PyTorch, fp32, on non-overlapping windows.
+    A recipe that fails is a row that says why, and makes the exit code 1.
+
+    \b
+    Examples:
+      dareq-edge compare facebook/opt-125m --recipes rtn,rtn@32,mse,hqq@64,nf4@64 --text notes.txt
+      dareq-edge compare ./my-opt --recipes dareq-reference,rtn@64/3 --text a.txt --text b.txt --plot curve.svg
+      dareq-edge compare ./my-opt --recipes rtn,mse --tokens ids.npy --max-tokens 20000 --out rows --json
+    """
+    from dareq_edge.cli.comparison import Request, compare_recipes
+    from dareq_edge.cli.comparison_table import comparison_table
+    from dareq_edge.cli.subjects import make_subjects
+    from dareq_edge.comparison.variants import parse_variants
+    from dareq_edge.plan import QuantOptions
+
+    console.quiet_libraries(threads)
+    if not text and tokens is None:
+        raise DataError("there is no text to compare on; give --text FILE or --tokens FILE.npy")
+    if out is None and (keep or overwrite):
+        raise SpecError("--keep and --overwrite are about the folder of --out, which is not given")
+    if plot is not None:
+        check_plot(plot)
+    size = options.group_size(group_size)
+    base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=options.table_bits(table_bits))
+    variants = parse_variants(recipes, group_size=size, bits=bits)
+    choice = RecipeChoice("", None, calibration, seed, samples, sample_length)
+    texts = [DataChoice(text=path, max_tokens=max_tokens) for path in text or ()]
+    texts += [] if tokens is None else [DataChoice(tokens=tokens, max_tokens=max_tokens)]
+    request = Request(
+        model=model,
+        revision=revision,
+        subjects=make_subjects(variants, base, choice, seeds),
+        texts=texts,
+        window=window,
+        out=out,
+        keep=keep,
+        fresh=overwrite,
+        trust_remote_code=trust_remote_code,
+        threads=threads,
+    )
+    with console.progress_bars() as progress:
+        found = compare_recipes(request, progress)
+    console.result(found.to_json(), comparison_table(found), as_json=json)
+    if plot is not None:
+        from dareq_edge.cli.plot import draw
+
+        draw(found, plot)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def check_plot(path: Path) -> None:
+    """Refuse before any work what could not be drawn after it.
+
+    Raises:
+        SpecError: The file's name or folder cannot work.
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib.figure  # noqa: F401
+
+    if path.suffix not in (".png", ".svg"):
+        raise SpecError(f"--plot is {path}; name it .png or .svg")
+    if not path.parent.is_dir():
+        raise SpecError(f"there is no folder {path.parent} for --plot {path.name}; create it first")

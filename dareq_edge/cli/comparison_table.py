@@ -1,0 +1,81 @@
+"""The table of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from dareq_edge.comparison.records import Comparison, Row
+
+_COLUMNS = ("perplexity", "± seeds", "against fp32", "KL", "top-1", "bits", "s", "peak", "weights")
+
+
+def comparison_table(found: Comparison) -> RenderableType:
+    """One row per recipe; with several texts one line per text, the last one all of them together."""
+    spread = any(len(row.runs) > 1 for row in found.rows)
+    texts = list(found.reference)
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("recipe", no_wrap=True)
+    if len(texts) > 1:
+        table.add_column("text", overflow="ellipsis", max_width=16, no_wrap=True)
+    for name in _COLUMNS:
+        if spread or name != "± seeds":
+            table.add_column(name, justify="right", no_wrap=True)
+    size = f"{found.reference_bytes / 1e6:,.1f} MB"
+    base = [["fp32", t, f"{s.ppl:,.2f} ± {s.stderr:,.2f}", "", "", "", ""] for t, s in found.reference.items()]
+    _add(table, base, [f"{found.reference_bits:.2f}", "", "", size], spread=spread)
+    for row in found.rows:
+        if row.failed is None:
+            _add(table, [_scored(row, text) for text in texts], _made(row), spread=spread)
+        else:
+            table.add_row(f"{row.variant.label}", *([""] if len(texts) > 1 else []), "failed")
+    tokens = ", ".join(f"{label} {s.tokens:,}" for label, s in found.reference.items())
+    note = (
+        f"windows of {found.window}, predicted tokens: {tokens}; KL(fp32 || recipe) in nats; bits per weight of the "
+        "linear layers, scales included; against fp32 with the standard error of paired losses; peak memory is of a "
+        "process that only quantizes"
+    )
+    if any(not row.storable for row in found.rows):
+        note += "; hqq and nf4 are only dequantized, no checkpoint holds them, so their size is what it would be"
+    failed = [Text(f"{row.variant.label} failed: {row.failed}", "red") for row in found.failed]
+    return Group(table, Text(note, "dim"), *failed)
+
+
+def _add(table: Table, lines: Sequence[Sequence[str]], made: Sequence[str], *, spread: bool) -> None:
+    """Add one recipe's lines; what is the same for every text stands on the first."""
+    several = len(lines) > 1
+    for i, (label, text, ppl, seeds, *rest) in enumerate(lines):
+        head = [label if i == 0 else "", *([text] if several else [])]
+        end = i == len(lines) - 1
+        table.add_row(
+            *head, ppl, *([seeds] if spread else []), *rest, *(made if i == 0 else []), end_section=several and end
+        )
+
+
+def _scored(row: Row, text: str) -> list[str]:
+    s = row.summary(text)
+    return [
+        row.variant.label,
+        text,
+        f"{s.ppl:,.2f} ± {s.stderr:,.2f}",
+        "" if s.sd_ppl is None else f"{s.sd_ppl:,.2f}",
+        f"{100 * s.delta_ppl:+,.2f} ± {100 * s.delta_stderr:,.2f} %",
+        f"{s.kl:.4f}",
+        f"{100 * s.top1:.1f} %",
+    ]
+
+
+def _made(row: Row) -> list[str]:
+    p = row.production()
+    return [
+        f"{p.bits_per_weight:.2f}",
+        f"{p.seconds:,.1f}",
+        f"{p.peak_bytes / 1e6:,.0f} MB",
+        f"{p.weight_bytes / 1e6:,.1f} MB",
+    ]

@@ -1,0 +1,53 @@
+"""The plot of a comparison: perplexity against bytes, one curve per recipe and tier."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dareq_edge.comparison.records import Comparison, Row
+
+_WIDE = 3.0  # largest perplexity over smallest, from where a logarithmic axis reads better
+
+
+def draw(found: Comparison, path: Path) -> None:
+    """Draw every row that did not fail, on the pooled text.
+
+    Args:
+        found: The comparison.
+        path: A .png or .svg file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    text = found.main_text
+    families: dict[str, list[Row]] = defaultdict(list)
+    for row in found.rows:
+        if row.failed is None:
+            families[row.variant.family].append(row)
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    base = found.reference[text].ppl
+    highest = base
+    for family, rows in families.items():
+        rows.sort(key=lambda row: row.production().weight_bytes)
+        sizes = [row.production().weight_bytes / 1e6 for row in rows]
+        scores = [row.summary(text) for row in rows]
+        errors = [base * s.delta_stderr for s in scores]
+        axes.errorbar(sizes, [s.ppl for s in scores], yerr=errors, marker="o", ms=4, lw=1, capsize=2, label=family)
+        for row, x, s in zip(rows, sizes, scores, strict=True):
+            axes.annotate(row.variant.form, (x, s.ppl), xytext=(4, 4), textcoords="offset points", fontsize=7)
+            highest = max(highest, s.ppl)
+    axes.axhline(base, color="black", lw=1, ls="--", label=f"fp32, {found.reference_bytes / 1e6:,.1f} MB")
+    if highest > _WIDE * base:
+        axes.set_yscale("log")
+    axes.set_xlabel("weights, MB (10⁶ bytes)")
+    axes.set_ylabel(f"perplexity ({text}; error of the difference to fp32)")
+    axes.set_title(f"{Path(found.model).name}, {found.reference[text].tokens:,} tokens", fontsize=10)
+    axes.grid(alpha=0.3)
+    if families:
+        axes.legend(fontsize=8)
+    figure.savefig(path)
