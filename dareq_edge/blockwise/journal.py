@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,16 @@ class Journal:
         """Blocks that need not be done again."""
 
     def changes(self, block: int) -> list[Change]:
-        """What a finished block changed."""
-        with safe_open(self._block(block), framework="pt") as file:
-            specs: dict[str, dict[str, object]] = json.loads(file.metadata()["specs"])
+        """What a finished block changed.
+
+        Raises:
+            ArtifactError: The file is damaged.
+        """
+        with self._reading(self._block(block)), safe_open(self._block(block), framework="pt") as file:
+            about = file.metadata()
+            specs: dict[str, dict[str, object]] = json.loads(about["specs"])
             found: list[Change] = []
-            for target in json.loads(file.metadata()["targets"]):
+            for target in json.loads(about["targets"]):
                 if target not in specs:
                     found.append((target, file.get_tensor(target)))
                     continue
@@ -85,8 +91,13 @@ class Journal:
             return found
 
     def state(self) -> State:
-        """The state after the last finished block; there must be one."""
-        found: State = load_file(self._state(self.done - 1))
+        """The state after the last finished block; there must be one.
+
+        Raises:
+            ArtifactError: The file is damaged.
+        """
+        with self._reading(self._state(self.done - 1)):
+            found: State = load_file(self._state(self.done - 1))
         return found
 
     def commit(self, changes: Sequence[Change], state: State) -> None:
@@ -117,6 +128,15 @@ class Journal:
             if old != self._state(self.done):
                 old.unlink()
         self.done += 1
+
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{path} cannot be read ({error}); remove {self._folder} and run again from the start"
+            ) from error
 
     def _block(self, index: int) -> Path:
         return self._folder / f"block-{index}.safetensors"

@@ -53,7 +53,9 @@ class Decoder:
         """
         skeleton = Skeleton.open(source)
         with skeleton.surroundings(head=False):
-            return cls(Outside.open(skeleton), batch, compute)
+            decoder = cls(Outside.open(skeleton), batch, compute)
+            decoder._arguments[1, 2] = decoder.outside.enter(torch.zeros(1, 2, dtype=torch.int64))[1]  # for groups
+        return decoder
 
     @property
     def skeleton(self) -> Skeleton:
