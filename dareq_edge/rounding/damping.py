@@ -29,7 +29,7 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
     Raises:
         CheckpointError: NaN or infinity, or not positive definite at the limit.
     """
-    h = second.double().flip(0, 1)
+    h = second.flip(0, 1).double()
     diagonal = h.diagonal()
     if not bool(torch.isfinite(h).all()):
         raise CheckpointError(
@@ -50,6 +50,8 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
                 f"the second moment of the inputs of {name} is not positive definite even with damping {added:g}; "
                 "give more or other calibration text, or skip this layer"
             )
-    eye = torch.eye(len(h), dtype=h.dtype, device=h.device)
-    inverse: torch.Tensor = torch.linalg.solve_triangular(factor.flip(0, 1), eye, upper=True)
+    del h, diagonal, live  # K = 8192: 512 MiB each of these and of what follows
+    upper = factor.flip(0, 1)
+    del factor
+    inverse: torch.Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
     return inverse.float()
