@@ -80,3 +80,7 @@ GPTQ_SAME_CODES = 0.97
 # gptq's loss above the float model's, as a fraction of round-to-nearest's: stories260k, 4 bits per channel, text
 # that was not calibrated on (measured 0.62 with absmax scales, less with searched ones).
 GPTQ_OF_NEAREST = 0.8
+
+# Nats, also relative to the largest divergence: float16 log-probabilities of the float model are wrong by 2^-12 of
+# themselves, which enters multiplied by their distance to the other model's, up to 10 nats between unrelated tables.
+HALF_KL = 1e-3

@@ -18,6 +18,7 @@ DEFAULT_RECIPE = "dareq-reference"
 """What quantize, deploy and demo use unless told otherwise."""
 
 _RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
+COMPARABLE = sorted([*_RECIPES, *available("dareq_edge.dequantized")])
 _QUANTIZING, _CALIBRATING, _DATA, _RUNNING = "Quantization", "Recipe settings", "Evaluation data", "Running"
 
 

@@ -32,18 +32,22 @@ def draw(found: Comparison, path: Path) -> None:
     axes = figure.add_subplot()
     base = found.reference[text].ppl
     highest = base
-    for family, rows in families.items():
+    for i, (family, rows) in enumerate(families.items()):
         rows.sort(key=lambda row: row.production().weight_bytes)
         sizes = [row.production().weight_bytes / 1e6 for row in rows]
         scores = [row.summary(text) for row in rows]
         errors = [base * s.delta_stderr for s in scores]
-        axes.errorbar(sizes, [s.ppl for s in scores], yerr=errors, marker="o", ms=4, lw=1, capsize=2, label=family)
+        color, values = f"C{i % 10}", [s.ppl for s in scores]
+        axes.errorbar(sizes, values, yerr=errors, label=family, marker="o", ms=4, lw=1, capsize=2, color=color)
+        offset = (4, 4) if i % 2 == 0 else (4, -10)
         for row, x, s in zip(rows, sizes, scores, strict=True):
-            axes.annotate(row.variant.form, (x, s.ppl), xytext=(4, 4), textcoords="offset points", fontsize=7)
+            form = row.variant.form
+            axes.annotate(form, (x, s.ppl), offset, textcoords="offset points", fontsize=7, color=color)
             highest = max(highest, s.ppl)
     axes.axhline(base, color="black", lw=1, ls="--", label=f"fp32, {found.reference_bytes / 1e6:,.1f} MB")
     if highest > _WIDE * base:
         axes.set_yscale("log")
+    axes.margins(x=0.1)
     axes.set_xlabel("weights, MB (10⁶ bytes)")
     axes.set_ylabel(f"perplexity ({text}; error of the difference to fp32)")
     axes.set_title(f"{Path(found.model).name}, {found.reference[text].tokens:,} tokens", fontsize=10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from dareq_edge.cli.options import DEFAULT_RECIPE
 from dareq_edge.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from dareq_edge.recipes import Recipe
 
@@ -68,14 +68,18 @@ def make_recipe(name: str, settings: Mapping[str, object]) -> Recipe:
     from dareq_edge import recipes
 
     known = recipe_settings(name)
-    for setting, needed in known.items():
-        if needed and setting not in settings:
-            raise SpecError(f"recipe {name!r} needs --{setting.replace('_', '-')} {_HINTS.get(setting, '')}".rstrip())
+    if calibrates(known) and "calibration" not in settings:
+        raise SpecError(f"recipe {name!r} needs --calibration FILE, a text of yours (or .npy token ids)")
     return recipes.build(name, settings)
 
 
-def recipe_settings(name: str) -> dict[str, bool]:
-    """Settings that a recipe has, and whether it cannot do without being told.
+def calibrates(settings: Collection[str]) -> bool:
+    """Whether a recipe with these settings works on text of the user's; one with tiers makes its own."""
+    return "calibration" in settings and "tier" not in settings
+
+
+def recipe_settings(name: str) -> set[str]:
+    """Settings that a recipe has.
 
     Raises:
         SpecError: No such recipe.
@@ -86,7 +90,4 @@ def recipe_settings(name: str) -> dict[str, bool]:
     if name not in recipes.names():
         raise unknown("recipe", name, recipes.names())
     factory = load("dareq_edge.recipes", name.replace("-", "_")).RECIPE
-    return {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(factory)}
-
-
-_HINTS = {"calibration": "FILE, a text of yours (or .npy token ids) to calibrate on"}
+    return {f.name for f in fields(factory)}

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dareq_edge.cli.recipes import RecipeChoice, make_recipe, recipe_settings
+from dareq_edge.cli.recipes import RecipeChoice, calibrates, make_recipe, recipe_settings
 from dareq_edge.errors import SpecError
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def make_subjects(variants: Sequence[Variant], base: QuantOptions, choice: Recip
             raise unknown("recipe", variant.name, sorted({*recipes.names(), *dequantized.names()}))
         known = recipe_settings(variant.name)
         given = {name: value for name, value in choice.settings.items() if name in known}
+        if not calibrates(known):
+            given.pop("calibration", None)
         used |= set(given)
+        _content(given.get("calibration"))  # refuses a missing file
         made = _seeded(variant, given, seeds, choice.seed or 0, seeded="seed" in known)
         subjects.append(Subject(variant, options, made, storable=True))
     for name in sorted(set(choice.settings) - used):

@@ -22,7 +22,8 @@ def compare(
         typer.Option(
             "--recipes",
             metavar="LIST",
-            help="Comma-separated NAME[:TIER][@GROUP or @channel][/BITS]; recipes, and hqq and nf4.",
+            help="Comma-separated NAME:TIER@GROUP/BITS, of which only NAME is needed, e.g. rtn,hqq@64,rtn@channel/3; "
+            f"names: {', '.join(options.COMPARABLE)}.",
         ),
     ],
     text: Annotated[list[Path] | None, typer.Option("--text", help="A UTF-8 text file; may be repeated.")] = None,

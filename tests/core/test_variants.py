@@ -1,0 +1,64 @@
+"""How recipes are written on the command line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dareq_edge.comparison.variants import Variant, parse_variant, parse_variants
+from dareq_edge.errors import SpecError
+
+WORD = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True)
+GROUPS = st.sampled_from([None, 16, 32, 64, 128, 256])
+BITS = st.integers(2, 8)
+VARIANTS = st.builds(Variant, WORD, st.none() | WORD, GROUPS, BITS)
+
+
+@given(VARIANTS, GROUPS, BITS)
+def test_a_label_reads_back_whatever_the_defaults_are(variant: Variant, group: int | None, bits: int) -> None:
+    assert parse_variant(variant.label, group_size=group, bits=bits) == variant
+
+
+@given(WORD, st.none() | WORD, GROUPS, BITS)
+def test_what_is_left_out_is_the_default(name: str, tier: str | None, group: int | None, bits: int) -> None:
+    text = name if tier is None else f"{name}:{tier}"
+    assert parse_variant(text, group_size=group, bits=bits) == Variant(name, tier, group, bits)
+
+
+@given(st.lists(VARIANTS, min_size=1, max_size=5, unique=True))
+def test_a_list_keeps_its_order(variants: list[Variant]) -> None:
+    assert parse_variants(", ".join(v.label for v in variants), group_size=None, bits=4) == variants
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        variant = parse_variant(text, group_size=None, bits=4)
+    except SpecError:
+        return
+    assert parse_variant(variant.label, group_size=64, bits=8) == variant
+
+
+def test_every_part() -> None:
+    assert parse_variant("dareq:weights@64/3", group_size=None, bits=4) == Variant("dareq", "weights", 64, 3)
+    assert parse_variant("rtn@channel", group_size=64, bits=4) == Variant("rtn", None, None, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no recipe"),
+        (" , ", "names no recipe"),
+        ("rtn@", "'rtn@' is not a recipe"),
+        ("rtn/3@64", "is not a recipe"),
+        ("Rtn", "is not a recipe"),
+        ("rtn@48", "group_size is 48"),
+        ("rtn@row", "group 'row'; use channel, 16"),
+        ("rtn/9", "bits is 9"),
+        ("rtn,mse,rtn@channel/4", "names rtn@channel/4 twice"),
+    ],
+)
+def test_what_is_refused(text: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse_variants(text, group_size=None, bits=4)
