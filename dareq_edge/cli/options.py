@@ -26,6 +26,11 @@ def _option(text: str, panel: str, *names: str, **more: object) -> object:
     return typer.Option(*names, help=text, rich_help_panel=panel, **more)  # type: ignore[arg-type]
 
 
+def data(text: str, *names: str, **more: object) -> object:
+    """An option about the text that is scored."""
+    return _option(text, _DATA, *names, **more)
+
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face hub id or a model folder.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that dareq-edge wrote.")]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A folder that quantize wrote.")]

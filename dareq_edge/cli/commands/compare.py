@@ -15,25 +15,38 @@ from dareq_edge.errors import DataError, SpecError
 SEEDS = 3
 
 
+Recipes = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Comma-separated NAME:TIER@GROUP/BITS, of which only NAME is needed, e.g. rtn,hqq@64,rtn@channel/3; "
+        f"names: {', '.join(options.COMPARABLE)}.",
+    ),
+]
+Texts = Annotated[list[Path] | None, options.data("A UTF-8 text file; may be repeated.", "--text")]
+MaxTokens = Annotated[int | None, options.data("Score only this many tokens of each text.", "--max-tokens", min=2)]
+Window = Annotated[
+    int | None, options.data("Tokens per window; 512, or the context if it is shorter.", "--window", min=2)
+]
+Seeds = Annotated[
+    int, typer.Option("--seeds", min=1, help="Runs of each recipe that draws at random, from --seed on.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for finished rows: an interrupted comparison goes on from there."),
+]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the checkpoints in it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget the finished rows in it.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw perplexity against bytes: .png or .svg.")]
+
+
 def compare(
     model: options.Model,
-    recipes: Annotated[
-        str,
-        typer.Option(
-            "--recipes",
-            metavar="LIST",
-            help="Comma-separated NAME:TIER@GROUP/BITS, of which only NAME is needed, e.g. rtn,hqq@64,rtn@channel/3; "
-            f"names: {', '.join(options.COMPARABLE)}.",
-        ),
-    ],
-    text: Annotated[list[Path] | None, typer.Option("--text", help="A UTF-8 text file; may be repeated.")] = None,
+    recipes: Recipes,
+    text: Texts = None,
     tokens: options.TokensFile = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=2, help="Score only this many tokens of each text.")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option("--window", min=2, help="Tokens per window; 512, or the context if it is shorter.")
-    ] = None,
+    max_tokens: MaxTokens = None,
+    window: Window = None,
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
     table_bits: options.Table = "32",
@@ -41,18 +54,13 @@ def compare(
     skip: options.Skip = None,
     calibration: options.Calibration = None,
     seed: options.Seed = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Runs of each recipe that draws at random, from --seed on.")
-    ] = SEEDS,
+    seeds: Seeds = SEEDS,
     samples: options.Samples = None,
     sample_length: options.SampleLength = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for finished rows: an interrupted comparison goes on from there."),
-    ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the checkpoints in it.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget the finished rows in it.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw perplexity against bytes: .png or .svg.")] = None,
+    out: Out = None,
+    keep: Keep = False,
+    overwrite: Overwrite = False,
+    plot: Plot = None,
     threads: options.Threads = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
