@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from dareq_edge.errors import DataError
 from dareq_edge.recipes import Source
+from dareq_edge.tokenizer_files import tokenizer_files
 
 
 def read_tokens(source: Source, path: str | Path) -> NDArray[np.int64]:
@@ -69,6 +70,8 @@ def load_tokenizer(source: Source) -> object:
         DataError: There is none, or it does not load.
     """
     folder = source.checkpoint.folder
+    if not tokenizer_files(folder):
+        raise DataError(f"{folder} has no tokenizer; copy its files there, or give token ids as a .npy file")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
     except Exception as error:  # tokenizers raise many unrelated classes

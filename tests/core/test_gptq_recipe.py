@@ -214,10 +214,10 @@ def test_text_shorter_than_a_window(tmp_path: Path) -> None:
     refuse(tmp_path, "17 tokens, fewer than one window of 24", DataError, calibration=str(tmp_path / "short.npy"))
 
 
-def test_a_tokenizer_that_does_not_load(tmp_path: Path) -> None:
-    save_random(LLAMA, tmp_path / "m")
-    (tmp_path / "m/tokenizer.json").write_text("{", encoding="utf-8")
+def test_no_tokenizer_or_one_that_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("some text", encoding="utf-8")
+    refuse(tmp_path, r"has no tokenizer; .*\.npy", DataError, calibration=str(tmp_path / "text.txt"))
+    (tmp_path / "m/tokenizer.json").write_text("{", encoding="utf-8")
     refuse(tmp_path, r"tokenizer in .* does not load .*\.npy", DataError, calibration=str(tmp_path / "text.txt"))
 
 
