@@ -27,7 +27,7 @@ from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.recipes import Recipe
 
 _PAUSE = 0.1  # seconds between two progress messages of the same stage
-_GRACE = 10.0  # seconds that a worker has to leave after its last message
+_GRACE = 60.0  # seconds that a worker has to leave after its last message
 
 
 class ProductionError(DareqError):
