@@ -84,3 +84,10 @@ GPTQ_OF_NEAREST = 0.8
 # Nats, also relative to the largest divergence: float16 log-probabilities of the float model are wrong by 2^-12 of
 # themselves, which enters multiplied by their distance to the other model's, up to 10 nats between unrelated tables.
 HALF_KL = 1e-3
+
+# Relative to the largest gradient of any number, and to the loss: float32 block by block against float32 as a whole,
+# the softmax in float64 there.
+TUNING_GRADIENT = 1e-4
+
+# Relative norm of the gradient of all scales of a tiny OPT: bf16 products and logits (2^-9 each) against float32.
+TUNING_BF16 = 0.2

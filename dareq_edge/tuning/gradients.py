@@ -1,0 +1,79 @@
+"""Loss and gradients of a batch, one block at a time: what is kept is what every block was given.
+
+Each block runs twice: forward without a graph, then, from the last to the first, once more with one, through which
+the gradient of its output goes back to its numbers and its input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dareq_edge.tuning.divergence import divergence
+from dareq_edge.tuning.student import Student
+
+_LOGITS = 6 << 20  # of one piece: 25 MB in float32, below what an allocator asks the system for anew every time
+
+
+def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor) -> float:
+    """Add the gradients of the mean divergence per token to all numbers' ``.grad``.
+
+    Args:
+        student: With the surroundings' weights in memory.
+        ids: int64 [b, T].
+        teacher: The float model's hidden states after its last block, floating [b, T, D].
+
+    Returns:
+        The loss, nats per token.
+    """
+    given = []
+    with torch.no_grad():
+        hidden, _ = student.decoder.outside.enter(ids)
+        for index, block in enumerate(student.blocks):
+            given.append(hidden)
+            hidden = _run(student, block, index, hidden)
+    loss, slope = _head(student, hidden, teacher)
+    while given:
+        with torch.enable_grad():
+            x = given.pop().requires_grad_()
+            y = _run(student, student.blocks[len(given)], len(given), x)
+        torch.autograd.backward(y, slope)
+        assert x.grad is not None
+        slope = x.grad
+    return loss
+
+
+def _run(student: Student, block: nn.Module, index: int, hidden: torch.Tensor) -> torch.Tensor:
+    """``Decoder.forward``, with gradients where they are wanted."""
+    args, kwargs = student.decoder.arguments(hidden)[index]
+    with torch.autocast("cpu", torch.bfloat16, enabled=student.decoder.compute == "bfloat16"):
+        out = block(hidden, *args, **kwargs)
+    found: torch.Tensor = out[0] if isinstance(out, tuple) else out
+    return found.float()
+
+
+def _head(student: Student, hidden: torch.Tensor, teacher: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """The loss and its derivative with respect to the student's hidden states [b, T, D] after the last block."""
+    vocab = int(student.decoder.skeleton.source.checkpoint.config.get_text_config(decoder=True).vocab_size)
+    rows = max(1, min(hidden.shape[1], _LOGITS // vocab))
+    weight = 1 / hidden.shape[:2].numel()
+    loss, slope = 0.0, torch.empty_like(hidden)
+    pieces = (torch.split(x.flatten(0, 1), rows) for x in (hidden, teacher, slope))
+    for mine, theirs, out in zip(*pieces, strict=True):
+        with torch.no_grad():
+            want = _leave(student, theirs.float())
+        with torch.enable_grad(), student.as_student():
+            x = mine.detach().requires_grad_()
+            logits = _leave(student, x)
+        part, back = divergence(logits.detach(), want, weight)
+        torch.autograd.backward(logits, back)
+        assert x.grad is not None
+        out.copy_(x.grad)
+        loss += part
+    return loss, slope
+
+
+def _leave(student: Student, rows: torch.Tensor) -> torch.Tensor:
+    """Logits [R, V] for hidden states [R, D]: every row for itself."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=student.decoder.compute == "bfloat16"):
+        return student.decoder.outside.leave(rows[None])[0]
