@@ -71,7 +71,7 @@ def quantize_checkpoint(
         raise SpecError(f"{out} is the model that is read; choose another --out")
     with new_folder(out, overwrite=overwrite) as scratch:
         entries = _stream(job, recipe, scratch, progress)
-        _write_configs(job, named, scratch)
+        _write_configs(job, named, entries, scratch)
         copy_tokenizer(job.checkpoint.folder, scratch)
         manifest = Manifest("checkpoint", job.checkpoint.source, job.checkpoint.revision, entries).with_files(scratch)
         manifest.write(scratch)
@@ -143,11 +143,14 @@ def _stored(target: str, value: torch.Tensor | QuantizedTensor) -> tuple[TensorE
     return TensorEntry(shape, bits, scheme, method, "", None, size), stored
 
 
-def _write_configs(job: Source, recipe: Recipe | None, scratch: Path) -> None:
+def _write_configs(job: Source, recipe: Recipe | None, entries: dict[str, TensorEntry], scratch: Path) -> None:
     """config.json with the plan and the recipe, and generation_config.json."""
     source = job.checkpoint.folder
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    plan = {module: dict(spec.to_json()) for module, spec in job.plan.items()}
+    plan = {
+        module: dict(spec.to_json()) | {"method": entries[f"{module}.weight"].method}
+        for module, spec in job.plan.items()
+    }
     chosen: dict[str, Any] = {f.name: getattr(job.options, f.name) for f in fields(job.options)}
     chosen |= {"skip": list(job.options.skip), "plan": plan, "recipe": recipe and recipe_json(recipe)}
     quantization = DareqConfig(**chosen).to_dict()

@@ -21,8 +21,8 @@ Compute = Literal["float32", "bfloat16"]
 """Precision of matrix products inside blocks (autocast); hidden states between blocks are float32 either way."""
 
 
-class _Stop(Exception):  # noqa: N818  # no error: leaves a forward pass that has nothing more to tell
-    pass
+class Stop(Exception):  # noqa: N818  # no error
+    """Raised by a hook to leave a forward pass that has nothing more to tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,14 +134,14 @@ class Decoder:
             def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
                 found[name] = given[0]
                 if len(found) == len(names):
-                    raise _Stop
+                    raise Stop
 
             return hook
 
         handles = [block.get_submodule(name).register_forward_pre_hook(note(name)) for name in names]
         try:
             self.forward(block, index, hidden)
-        except _Stop:
+        except Stop:
             pass
         finally:
             for handle in handles:

@@ -94,7 +94,7 @@ def quantize(
     scales = np.empty((n, spec.groups(k)), dtype=np.float32)
     for rows in _row_blocks(n, k):
         block = weight.detach()[rows].float()
-        for columns, groups, length in _column_blocks(k, spec):
+        for columns, groups, length in column_blocks(k, spec):
             segments = block[:, columns].reshape(-1, length).contiguous()
             s = stored_scales(choose(segments, spec.zero_point - 1), spec)
             q = _encode(segments, s, spec, rounding)
@@ -115,7 +115,7 @@ def _row_blocks(n: int, k: int) -> Iterator[slice]:
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def _column_blocks(k: int, spec: QuantSpec) -> Iterator[tuple[slice, slice, int]]:
+def column_blocks(k: int, spec: QuantSpec) -> Iterator[tuple[slice, slice, int]]:
     """(columns, groups, segment length): all full groups at once, then the short last group if there is one."""
     size = spec.group_size
     if size is None:

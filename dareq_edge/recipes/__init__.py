@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, cast
 
 import torch
@@ -25,6 +26,9 @@ from dareq_edge.spec import QuantSpec
 
 Change = tuple[str, "torch.Tensor | QuantizedTensor"]
 """(name of a tensor of the transformers model, what takes its place)."""
+
+FILE: Mapping[str, object] = MappingProxyType({"file": True})
+"""Metadata of a field that names a file of the user's: what is written down is the name without its folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,5 +110,13 @@ def build(name: str, parameters: Mapping[str, object] | None = None) -> Recipe:
 
 
 def recipe_json(recipe: Recipe) -> dict[str, object]:
-    """Everything that decides the recipe's result, for config.json: its label and its settings."""
-    return {"label": recipe.label, **dataclasses.asdict(recipe)}  # type: ignore[call-overload]  # all are dataclasses
+    """Everything that decides the recipe's result, for config.json: its label and its settings.
+
+    A recipe whose settings may be left to it has a property ``chosen``, a dataclass with what they are then.
+    """
+    found: dict[str, object] = {"label": recipe.label}
+    for f in dataclasses.fields(recipe):  # type: ignore[arg-type]  # all are dataclasses
+        value = getattr(recipe, f.name)
+        found[f.name] = Path(value).name if value and f.metadata.get("file") else value
+    chosen = getattr(recipe, "chosen", None)
+    return found | ({} if chosen is None else dataclasses.asdict(chosen))

@@ -10,15 +10,15 @@ weight of it is negative, and the token table, if it is to be quantized, is roun
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from torch import nn
 
+from dareq_edge.blockwise.gather import Stream, gather
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import Journal, State, digest, sweep
-from dareq_edge.blockwise.moments import Moments
 from dareq_edge.blockwise.text import read_tokens, sample_windows
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.errors import SpecError
@@ -26,7 +26,8 @@ from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.recipes import Change, Source
+from dareq_edge.recipes import FILE, Change, Source, _checks
+from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.rounding.codes import to_quantized
 from dareq_edge.rounding.feedback import feedback
 from dareq_edge.rounding.scales import published_scales
@@ -55,7 +56,7 @@ class Gptq:
         SpecError: A value cannot work.
     """
 
-    calibration: str | None = None
+    calibration: str | None = field(default=None, metadata=FILE)
     samples: int = 48
     sample_length: int = 512
     seed: int = 0
@@ -66,20 +67,12 @@ class Gptq:
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("samples", "sample_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise SpecError(f"{name} is {value!r}; use a whole number, 1 or more")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise SpecError(f"seed is {self.seed!r}; use a whole number, 0 or more")
-        if not isinstance(self.damping, (int, float)) or not 0 <= self.damping <= 1:
-            raise SpecError(f"damping is {self.damping!r}; use a number from 0 to 1")
-        for name, allowed in (("scale", get_args(Scale)), ("compute", get_args(Compute))):
-            if getattr(self, name) not in allowed:
-                raise SpecError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}")
-        for name in ("act_order", "true_sequential"):
-            if not isinstance(getattr(self, name), bool):
-                raise SpecError(f"{name} is {getattr(self, name)!r}; use true or false")
+        _checks.whole(self, "samples", "sample_length", least=1)
+        _checks.whole(self, "seed")
+        _checks.number(self, "damping", most=1)
+        _checks.choice(self, "scale", get_args(Scale))
+        _checks.choice(self, "compute", get_args(Compute))
+        _checks.flag(self, "act_order", "true_sequential")
 
     @property
     def label(self) -> str:
@@ -98,7 +91,7 @@ class Gptq:
         """See ``Recipe``."""
         ids = self._windows(source)
         decoder = Decoder.open(source, compute=self.compute)
-        yield from self._outside(source, decoder)
+        yield from outside_changes(source, decoder)
 
         def step(index: int, state: State) -> list[Change]:
             block = decoder.block(index)
@@ -119,25 +112,15 @@ class Gptq:
         length = min(self.sample_length, source.checkpoint.context_length)
         return sample_windows(read_tokens(source, self.calibration), length, self.samples, self.seed)
 
-    def _outside(self, source: Source, decoder: Decoder) -> Iterator[Change]:
-        """Token table, head and projections, to nearest."""
-        quantizer = source.options.quantizer()
-        for module, spec in source.plan.items():
-            if not module.startswith(f"{decoder.skeleton.path}."):
-                target = f"{module}.weight"
-                yield (
-                    target,
-                    quantizer(matrix_of(source.model.get_submodule(module), source.tensor(target)), spec, module),
-                )
-
     def _quantize_block(self, decoder: Decoder, block: nn.Module, index: int, hidden: torch.Tensor) -> list[Change]:
         """Quantize the layers of one block in place; hidden states before it float32 [S, T, D], not changed."""
         groups = input_groups(decoder, block, index)
         stages = [[group] for group in groups] if self.true_sequential else [groups] if groups else []
         found: list[Change] = []
         for stage in stages:
-            for group, moments in zip(stage, _moments(decoder, block, index, hidden, stage), strict=True):
-                second = moments.second
+            moments = gather(decoder, index, Stream(block, hidden), [group[0] for group in stage])
+            for group in stage:
+                second = moments[group[0]].second
                 for name in group:
                     path = f"{decoder.path(index)}.{name}"
                     layer = block.get_submodule(name)
@@ -153,17 +136,6 @@ class Gptq:
         weight = weight.masked_fill(second.diagonal() == 0, 0)  # as published: nothing is known about dead channels
         q = feedback(weight, second, scales, spec, act_order=self.act_order, damping=self.damping, name=name)
         return to_quantized(q, scales, spec)
-
-
-def _moments(
-    decoder: Decoder, block: nn.Module, index: int, hidden: torch.Tensor, groups: list[list[str]]
-) -> list[Moments]:
-    """Second moments of what each group is given."""
-    leaders = {group[0]: Moments(matrix_of(block.get_submodule(group[0])).shape[1]) for group in groups}
-    for part in decoder.batches(hidden):
-        for name, x in decoder.inputs(block, index, hidden[part], list(leaders)).items():
-            leaders[name].add(x)
-    return list(leaders.values())
 
 
 RECIPE = Gptq

@@ -1,0 +1,185 @@
+"""dareq's work on one block: which rows are quantized against which moments, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from dareq_edge.blockwise.attention import Values, find_values, value_moments
+from dareq_edge.blockwise.gather import Stream, gather
+from dareq_edge.blockwise.groups import input_groups
+from dareq_edge.blockwise.journal import State
+from dareq_edge.blockwise.walk import Compute, Decoder
+from dareq_edge.matrix import matrix_of
+from dareq_edge.recipes import Change
+from dareq_edge.rounding.codes import dequantize, nearest, to_quantized
+from dareq_edge.rounding.descent import descend
+from dareq_edge.rounding.feedback import feedback
+from dareq_edge.rounding.search import absmax_scales, search_scales
+from dareq_edge.rounding.target import corrected_target
+from dareq_edge.spec import QuantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the recipe, as its fields of the same names."""
+
+    power: int
+    correction: bool
+    attention_moments: bool
+    feedback: bool
+    descent: int
+    scale_search: bool = True
+    signed: bool = True
+    weighted: bool = True
+    entropy_weight: float = 0.0
+    correction_mix: float = 1.0
+    correction_damping: float = 0.03
+    attention_mix: float = 0.1
+    refit: bool = True
+    damping: float = 0.01
+    compute: Compute = "float32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """Where the walk is: ``state`` holds hidden states "hidden" and, with correction, the float model's, "float"."""
+
+    decoder: Decoder
+    index: int
+    state: State
+
+    def stream(self, name: str) -> Stream:
+        """A fresh block and the hidden states it is given."""
+        return Stream(self.decoder.block(self.index), self.state[name])
+
+    def spec(self, layer: str) -> QuantSpec:
+        """How a layer of the block is quantized."""
+        return self.decoder.skeleton.source.plan[f"{self.decoder.path(self.index)}.{layer}"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Rows of layers that are quantized against the same moments.
+
+    Attributes:
+        where: (layer, which of its rows).
+        second: H, [K, K].
+        cross: C, [K, K].
+    """
+
+    where: list[tuple[str, torch.Tensor]]
+    second: torch.Tensor
+    cross: torch.Tensor | None
+
+
+def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
+    """Quantize the layers of a block in the order they run, and bring the state behind it."""
+    decoder, index = walk.decoder, walk.index
+    stream = walk.stream("hidden")
+    reference = walk.stream("float") if parts.correction else None
+    values = find_values(decoder, stream.block, index) if parts.attention_moments else None
+    changes: list[Change] = []
+    for group in input_groups(decoder, stream.block, index):
+        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
+        changes += _quantize_group(walk, stream, group, rows, parts, label)
+    for one in (stream, reference) if reference else (stream,):
+        decoder.advance(one.block, index, one.hidden)
+    return changes
+
+
+def _rows_of_group(
+    walk: Walk, stream: Stream, reference: Stream | None, group: list[str], values: Values | None, mix: float
+) -> list[_Rows]:
+    """All rows of layers that share an input, with their moments."""
+    plain = gather(walk.decoder, walk.index, stream, group[:1], reference)[group[0]]
+    second, cross = plain.second, plain.cross if reference else None
+    rest = {name: torch.ones(len(matrix_of(stream.block.get_submodule(name))), dtype=torch.bool) for name in group}
+    found: list[_Rows] = []
+    if values and values.layer in group:
+        for rows, own in zip(
+            values.rows, value_moments(walk.decoder, walk.index, stream, values, reference), strict=True
+        ):
+            here = torch.arange(rows.start, rows.stop)
+            rest[values.layer][here] = False
+            both = None if cross is None else own.cross.add_(cross, alpha=mix)
+            found.append(_Rows([(values.layer, here)], own.second.add_(second, alpha=mix), both))
+    by_spec: dict[QuantSpec, list[tuple[str, torch.Tensor]]] = {}
+    for name, free in rest.items():
+        if bool(free.any()):
+            by_spec.setdefault(walk.spec(name), []).append((name, free.nonzero()[:, 0]))
+    return found + [_Rows(where, second, cross) for where in by_spec.values()]
+
+
+def _quantize_group(
+    walk: Walk, stream: Stream, group: list[str], parts_of_group: Sequence[_Rows], parts: Parts, label: str
+) -> list[Change]:
+    """Quantize layers in place."""
+    layers = {name: matrix_of(stream.block.get_submodule(name)) for name in group}
+    specs = {name: replace(walk.spec(name), method=label) for name in group}
+    codes = {name: torch.empty(w.shape, dtype=torch.int8) for name, w in layers.items()}
+    scales = {name: torch.empty(len(w), specs[name].groups(w.shape[1])) for name, w in layers.items()}
+    prefix = walk.decoder.path(walk.index)
+    for rows in parts_of_group:
+        weight = torch.cat([layers[name][which] for name, which in rows.where])
+        first = rows.where[0][0]
+        q, s = round_rows(weight, rows.second, rows.cross, specs[first], parts, f"{prefix}.{first}")
+        sizes = [len(which) for _, which in rows.where]
+        for (name, which), own_q, own_s in zip(rows.where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
+            codes[name][which], scales[name][which] = own_q, own_s
+    for name, weight in layers.items():
+        weight.copy_(dequantize(codes[name], scales[name], specs[name]))
+    return [(f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group]
+
+
+def round_rows(
+    weight: torch.Tensor,
+    second: torch.Tensor | None,
+    cross: torch.Tensor | None,
+    spec: QuantSpec,
+    parts: Parts,
+    name: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and scales of rows that share their moments.
+
+    Args:
+        weight: W, float32 [N, K].
+        second: H, float32 [K, K]; ``None`` if nothing is known of the inputs.
+        cross: C, float32 [K, K]; ``None`` for no correction.
+        spec: Bits, group size, precision of scales.
+        parts: What to do.
+        name: For messages.
+
+    Returns:
+        Signed codes int8 [N, K] and scales float32 [N, G].
+
+    Raises:
+        CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
+    """
+    if second is not None and cross is not None:
+        mix, damping = parts.correction_mix, parts.correction_damping
+        weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
+    if parts.scale_search:
+        importance = second.diagonal() if second is not None and parts.weighted else None
+        scales = search_scales(
+            weight,
+            importance,
+            spec,
+            power=parts.power,
+            entropy_weight=parts.entropy_weight,
+            signed=parts.signed,
+            name=name,
+        )
+    else:
+        scales = absmax_scales(weight, spec, name=name)
+    if second is not None and parts.feedback:
+        q = feedback(weight, second, scales, spec, damping=parts.damping, name=name)
+    else:
+        q = nearest(weight, scales, spec)
+    if second is not None and parts.descent:
+        q, scales = descend(
+            weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
+        )
+    return q, scales

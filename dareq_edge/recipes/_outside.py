@@ -1,0 +1,19 @@
+"""What block-wise recipes do with the planned matrices that are not in a block: token table, head, projections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dareq_edge.blockwise.walk import Decoder
+from dareq_edge.matrix import matrix_of
+from dareq_edge.recipes import Change, Source
+
+
+def outside_changes(source: Source, decoder: Decoder) -> Iterator[Change]:
+    """Each of them alone, by the quantizer in the source's options."""
+    quantizer = source.options.quantizer()
+    for module, spec in source.plan.items():
+        if not module.startswith(f"{decoder.skeleton.path}."):
+            target = f"{module}.weight"
+            weight = matrix_of(source.model.get_submodule(module), source.tensor(target))
+            yield target, quantizer(weight, spec, module)
