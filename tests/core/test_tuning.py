@@ -23,8 +23,9 @@ from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.student import opened
 from dareq_edge.tuning.tune import batches, tune
 from tiny_models import SPECIAL, save_random, tiny_opt
-from tolerances import TUNING_BF16, TUNING_GRADIENT
+from tolerances import TUNING_BF16, TUNING_GRADIENT, TUNING_STORIES
 
+STORIES = Path(__file__).parents[2] / "../shared/data/stories260k"
 SIZES = {
     "vocab_size": 96,
     "hidden_size": 64,
@@ -297,3 +298,15 @@ def test_every_window_has_its_turn() -> None:
     assert [len(x) for x in batches(3, Tuning(steps=2, batch=4))] == [3, 3]
     other = torch.cat(list(batches(10, replace(Tuning(steps=5, batch=4), seed=1))))
     assert not torch.equal(got, other)
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="needs shared/data/stories260k beside the checkout")
+def test_it_helps_on_text_of_the_model_that_it_has_not_seen(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(STORIES, dtype=torch.float32).eval()
+    first = torch.full((24, 1), 1)
+    ids = model.generate(first, do_sample=True, top_k=0, min_new_tokens=127, max_new_tokens=127, pad_token_id=0)
+    case = Case(tmp_path, str(STORIES.resolve()), ids=ids[:16])
+    tuned = case.tune(steps=12, rate_scales=3e-3, rate_norms=3e-3)
+    case.ids = ids[16:]
+    assert case.loss(tuned) < TUNING_STORIES * case.loss()
