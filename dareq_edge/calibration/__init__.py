@@ -1,0 +1,1 @@
+"""Where calibration tokens come from when the user gives none: the model writes them itself."""
