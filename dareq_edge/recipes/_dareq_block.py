@@ -16,7 +16,7 @@ from dareq_edge.matrix import matrix_of
 from dareq_edge.recipes import Change
 from dareq_edge.rounding.codes import dequantize, nearest, to_quantized
 from dareq_edge.rounding.descent import descend
-from dareq_edge.rounding.feedback import feedback
+from dareq_edge.rounding.feedback import factorize, feedback
 from dareq_edge.rounding.search import absmax_scales, search_scales
 from dareq_edge.rounding.target import corrected_target
 from dareq_edge.spec import QuantSpec
@@ -34,18 +34,20 @@ class Parts:
     scale_search: bool = True
     signed: bool = True
     weighted: bool = True
+    conditional: bool = True
     entropy_weight: float = 0.0
-    correction_mix: float = 1.0
-    correction_damping: float = 0.03
+    correction_mix: float = 0.5
+    correction_damping: float = 0.1
     attention_mix: float = 0.1
     refit: bool = True
     damping: float = 0.01
+    tuning: int = 0
     compute: Compute = "float32"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """Where the walk is: ``state`` holds hidden states "hidden" and, with correction, the float model's, "float"."""
+    """Where the walk is: ``state`` holds hidden states "hidden" and, where needed, the float model's, "float"."""
 
     decoder: Decoder
     index: int
@@ -79,11 +81,13 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     """Quantize the layers of a block in the order they run, and bring the state behind it."""
     decoder, index = walk.decoder, walk.index
     stream = walk.stream("hidden")
-    reference = walk.stream("float") if parts.correction else None
+    reference = walk.stream("float") if "float" in walk.state else None
     values = find_values(decoder, stream.block, index) if parts.attention_moments else None
     changes: list[Change] = []
     for group in input_groups(decoder, stream.block, index):
-        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
+        rows = _rows_of_group(
+            walk, stream, reference if parts.correction else None, group, values, parts.attention_mix
+        )
         changes += _quantize_group(walk, stream, group, rows, parts, label)
     for one in (stream, reference) if reference else (stream,):
         decoder.advance(one.block, index, one.hidden)
@@ -161,8 +165,11 @@ def round_rows(
     if second is not None and cross is not None:
         mix, damping = parts.correction_mix, parts.correction_damping
         weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
+    factor = factorize(second, damping=parts.damping, name=name) if second is not None and parts.feedback else None
     if parts.scale_search:
         importance = second.diagonal() if second is not None and parts.weighted else None
+        if importance is not None and factor is not None and parts.conditional:
+            importance = factor.variances()
         scales = search_scales(
             weight,
             importance,
@@ -174,8 +181,8 @@ def round_rows(
         )
     else:
         scales = absmax_scales(weight, spec, name=name)
-    if second is not None and parts.feedback:
-        q = feedback(weight, second, scales, spec, damping=parts.damping, name=name)
+    if second is not None and factor is not None:
+        q = feedback(weight, second, scales, spec, name=name, factor=factor)
     else:
         q = nearest(weight, scales, spec)
     if second is not None and parts.descent:

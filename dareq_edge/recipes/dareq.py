@@ -23,22 +23,24 @@ import torch
 
 from dareq_edge.blockwise.journal import Journal, State, digest, sweep
 from dareq_edge.blockwise.walk import Compute, Decoder
+from dareq_edge.calibration.self_text import self_text
 from dareq_edge.errors import SpecError
 from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.recipes import Change, Source, _checks
-from dareq_edge.recipes._calibration import calibration_tokens
 from dareq_edge.recipes._dareq_block import Parts, Walk, quantize_block, round_rows
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.rounding.codes import to_quantized
 from dareq_edge.rounding.search import POWERS
+from dareq_edge.tuning.settings import Tuning
+from dareq_edge.tuning.tune import tune
 
 Tier = Literal["self", "analytic", "weights"]
 """See the module."""
 
 _DEFAULTS: dict[Tier, Parts] = {
-    "self": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=3),
+    "self": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=4, tuning=100),
     "analytic": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=1),
     "weights": Parts(power=8, correction=False, attention_moments=False, feedback=False, descent=0),
 }
@@ -61,6 +63,7 @@ class DareQ:
         power: Power of the error in the search, see ``rounding.search``.
         signed: The search tries the grid of the signed maximum too.
         weighted: The search weights errors with the input's second moment; else all weights count the same.
+        conditional: It does so with what is left of the moments after error feedback, see ``feedback.Factor``.
         entropy_weight: Of the codes' entropy in the search: 0 is none, 1 balances the 6.02 dB a bit is worth.
         correction: Move weights to make up for the errors of their inputs.
         correction_mix: How far, 0 to 1.
@@ -71,6 +74,9 @@ class DareQ:
         descent: Most sweeps of coordinate descent after rounding; 0 is none.
         refit: Fit scales again before each of them.
         damping: Fraction of the mean diagonal added to the second moment for rounding.
+        tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
+        tuning_batch: Windows per step.
+        tuning_rate: Adam's learning rate, relative to what is tuned.
         compute: Precision of the blocks' matrix products; "auto" is bfloat16 where the processor multiplies it fast.
 
     Raises:
@@ -88,6 +94,7 @@ class DareQ:
     power: int | None = None
     signed: bool | None = None
     weighted: bool | None = None
+    conditional: bool | None = None
     entropy_weight: float | None = None
     correction: bool | None = None
     correction_mix: float | None = None
@@ -98,6 +105,9 @@ class DareQ:
     descent: int | None = None
     refit: bool | None = None
     damping: float | None = None
+    tuning: int | None = None
+    tuning_batch: int = 2
+    tuning_rate: float = 1e-3
     compute: Literal["auto"] | Compute = "auto"
 
     def __post_init__(self) -> None:
@@ -111,12 +121,13 @@ class DareQ:
         object.__setattr__(self, "temperatures", tuple(warm))
         parts = self.chosen
         _checks.choice(parts, "power", POWERS)
-        _checks.whole(parts, "descent")
+        _checks.whole(parts, "descent", "tuning")
+        _ = self._tuning
         _checks.number(parts, "entropy_weight", "attention_mix")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
         _checks.choice(parts, "compute", get_args(Compute))
-        needs = [n for n in ("correction", "attention_moments", "feedback", "descent") if getattr(parts, n)]
+        needs = [n for n in ("correction", "attention_moments", "feedback", "descent", "tuning") if getattr(parts, n)]
         if self.tier == "weights" and needs:
             raise SpecError(f"{needs[0]} needs inputs, and tier weights has none; use tier analytic or self")
 
@@ -126,6 +137,11 @@ class DareQ:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Parts)}
         given["compute"] = preferred_compute() if self.compute == "auto" else self.compute
         return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def _tuning(self) -> Tuning:
+        rate = self.tuning_rate
+        return Tuning(self.chosen.tuning, self.tuning_batch, rate_scales=rate, rate_norms=rate, seed=self.seed)
 
     @property
     def label(self) -> str:
@@ -156,25 +172,34 @@ class DareQ:
 
         def start() -> State:
             hidden = decoder.embed(ids)
-            return {"hidden": hidden, "float": hidden.clone()} if parts.correction else {"hidden": hidden}
+            alone = not (parts.correction or parts.tuning)
+            return {"hidden": hidden} if alone else {"hidden": hidden, "float": hidden.clone()}
 
         def step(index: int, state: State) -> list[Change]:
             return quantize_block(Walk(decoder, index, state), parts, self.label)
 
         journal = Journal(source.work, digest(source, self, {"ids": ids}))
-        yield from sweep(decoder.count, journal, start, step, progress)  # call site of what tunes the result
+        walked = sweep(decoder.count, journal, start, step, progress)
+        if not parts.tuning:
+            yield from walked
+            return
+        for _ in walked:  # kept in the journal, where tuning finds it
+            pass
+        blocks = [journal.changes(index) for index in range(decoder.count)]
+        yield from tune(decoder, blocks, journal.state()["float"], ids, self._tuning, progress)
 
     def _tokens(self, source: Source, progress: Progress) -> torch.Tensor:
         """What the decoder is run on: int64 [S, T]."""
         context = source.checkpoint.context_length
         if self.tier == "analytic":
             return uniform_tokens(source, self.probe, min(self.probe_length, context))
-        return calibration_tokens(
+        return self_text(
             source,
             samples=self.samples,
             length=min(self.sample_length, context),
             seed=self.seed,
             temperatures=self.temperatures,
+            work=source.work,
             progress=progress,
         )
 

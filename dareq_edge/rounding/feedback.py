@@ -8,12 +8,35 @@ Weights of channels without any input are rounded to nearest here; the published
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from dareq_edge.quantizers import _grid
 from dareq_edge.rounding.codes import expand
 from dareq_edge.rounding.damping import inverse_factor
 from dareq_edge.spec import QuantSpec
+
+
+class Factor(NamedTuple):
+    """Columns int64 [K] in the order they are rounded, and U float32 [K, K] of H in that order."""
+
+    order: torch.Tensor
+    upper: torch.Tensor
+
+    def variances(self) -> torch.Tensor:
+        """What an error of each channel costs once the channels after it have made up for it: 1 / U[j, j]², [K]."""
+        out = torch.empty(len(self.order))
+        out[self.order] = self.upper.diagonal().pow(-2)
+        return out
+
+
+def factorize(second: torch.Tensor, *, act_order: bool = True, damping: float = 0.01, name: str = "weight") -> Factor:
+    """What ``feedback`` needs of H; see there for the arguments and errors."""
+    order = torch.arange(len(second))
+    if act_order:
+        order = torch.argsort(second.diagonal(), descending=True, stable=True)
+    return Factor(order, inverse_factor(second[order][:, order], damping, name))
 
 
 def feedback(
@@ -26,6 +49,7 @@ def feedback(
     damping: float = 0.01,
     block: int = 128,
     name: str = "weight",
+    factor: Factor | None = None,
 ) -> torch.Tensor:
     """Codes by rounding with error feedback.
 
@@ -38,6 +62,7 @@ def feedback(
         damping: See ``inverse_factor``.
         block: Columns per block; changes speed and the last bits, not the method.
         name: For messages.
+        factor: From ``factorize`` with the same H, which then need not be done again.
 
     Returns:
         Signed codes int8 [N, K].
@@ -47,10 +72,7 @@ def feedback(
     """
     _grid.check(weight, name)
     k, zero = weight.shape[1], spec.zero_point
-    order = torch.arange(k)
-    if act_order:
-        order = torch.argsort(second.diagonal(), descending=True, stable=True)
-    u = inverse_factor(second[order][:, order], damping, name)
+    order, u = factor or factorize(second, act_order=act_order, damping=damping, name=name)
     w = weight.detach().float().T[order]  # [K, N]: a column of W is a row in memory
     s = expand(scales, spec, k).T[order].contiguous()
     q = torch.empty(w.shape, dtype=torch.int8)
