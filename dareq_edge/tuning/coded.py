@@ -56,7 +56,7 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (grad,), (y, s) = grads, ctx.saved_tensors
-        return _times(grad, s), (grad * y).flatten(0, -2).sum(dim=0, dtype=torch.float32)
+        return _times(grad, s), (grad * y).flatten(0, -2).sum(dim=0).float()
 
 
 def _times(y: torch.Tensor, s: torch.Tensor) -> torch.Tensor:

@@ -15,28 +15,34 @@ from dareq_edge.tuning.student import Student
 _LOGITS = 6 << 20  # of one piece: 25 MB in float32, below what an allocator asks the system for anew every time
 
 
-def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor) -> float:
+def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor, *, graphs: int = 0) -> float:
     """Add the gradients of the mean divergence per token to all numbers' ``.grad``.
 
     Args:
         student: With the surroundings' weights in memory.
         ids: int64 [b, T].
         teacher: The float model's hidden states after its last block, floating [b, T, D].
+        graphs: Blocks, the last ones, that run only once, with a graph that stays in memory until its turn comes.
 
     Returns:
         The loss, nats per token.
     """
-    given = []
+    given: list[tuple[torch.Tensor, torch.Tensor | None]] = []
     with torch.no_grad():
         hidden, _ = student.decoder.outside.enter(ids)
-        for index, block in enumerate(student.blocks):
-            given.append(hidden)
-            hidden = _run(student, block, index, hidden)
-    loss, slope = _head(student, hidden, teacher)
+    for index, block in enumerate(student.blocks):
+        kept = index >= len(student.blocks) - graphs
+        x = hidden.detach().requires_grad_(kept)
+        with torch.set_grad_enabled(kept):
+            hidden = _run(student, block, index, x)
+        given.append((x, hidden if kept else None))
+    loss, slope = _head(student, hidden.detach(), teacher)
+    del hidden
     while given:
+        x, done = given.pop()
         with torch.enable_grad():
-            x = given.pop().requires_grad_()
-            y = _run(student, student.blocks[len(given)], len(given), x)
+            index = len(given)
+            y = _run(student, student.blocks[index], index, x.requires_grad_()) if done is None else done
         torch.autograd.backward(y, slope)
         assert x.grad is not None
         slope = x.grad

@@ -28,6 +28,7 @@ def tune(
     progress: Progress = silent,
     *,
     save_every: int = 10,
+    graphs: int = 0,
 ) -> Iterator[Change]:
     """Make the quantized model's predictions on a text more like the float model's; codes stay as they are.
 
@@ -44,6 +45,7 @@ def tune(
         settings: How.
         progress: Called per step.
         save_every: Steps between two states written to the source's work folder; does not change the result.
+        graphs: See ``gather``: time for memory; does not change the result.
 
     Yields:
         Everything in ``quantized``, tuned, and every other vector that changed. Without steps: ``quantized`` itself.
@@ -55,7 +57,7 @@ def tune(
     if settings.steps:
         with opened(decoder, quantized) as student:
             _Descent(student, settings, _saved(decoder, quantized, teacher, ids, settings)).run(
-                ids, teacher, progress, save_every
+                ids, teacher, progress, save_every, graphs
             )
             tuned = dict(number.change() for number in student.numbers if _moved(number))
     else:
@@ -105,14 +107,14 @@ class _Descent:
             betas=_BETAS,
         )
 
-    def run(self, ids: torch.Tensor, teacher: torch.Tensor, progress: Progress, save_every: int) -> None:
+    def run(self, ids: torch.Tensor, teacher: torch.Tensor, progress: Progress, save_every: int, graphs: int) -> None:
         done = self._load()
         self._install()
         for step, chosen in enumerate(batches(len(ids), self._settings)):
             if step < done:
                 continue
             progress("tuning scales", step, self._settings.steps)
-            loss = gather(self._student, ids[chosen], teacher[chosen])
+            loss = gather(self._student, ids[chosen], teacher[chosen], graphs=graphs)
             if not math.isfinite(loss):
                 raise CheckpointError(
                     f"tuning step {step} gave a loss of {loss}; lower both rates, or use compute float32"

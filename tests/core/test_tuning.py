@@ -310,3 +310,10 @@ def test_it_helps_on_text_of_the_model_that_it_has_not_seen(tmp_path: Path) -> N
     tuned = case.tune(steps=12, rate_scales=3e-3, rate_norms=3e-3)
     case.ids = ids[16:]
     assert case.loss(tuned) < TUNING_STORIES * case.loss()
+
+
+@pytest.mark.parametrize("graphs", [1, 99])
+def test_keeping_graphs_changes_no_bit(tmp_path: Path, graphs: int) -> None:
+    case = Case(tmp_path)
+    settings, run = Tuning(steps=2), [case.decoder, case.quantized, case.teacher, case.ids]
+    assert same(dict(tune(*run, settings, graphs=graphs)), dict(tune(*run, settings)))
