@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -25,6 +25,7 @@ from dareq_edge.blockwise.walk import Decoder, Stop
 from dareq_edge.matrix import LINEARS, matrix_of
 
 _IMPLEMENTATION = "dareq_recorded"
+_QUERIES = 128  # per window: with all 512, a third of the time of a block went into these moments
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +52,13 @@ class Attention:
     def shared(self) -> int:
         """Query heads per key-value head."""
         return self.query.shape[1] // self.key.shape[1]
+
+    def thinned(self) -> Attention:
+        """Every n-th query only, about ``_QUERIES`` of them: averages at neighbouring positions are nearly equal."""
+        step = max(1, self.query.shape[2] // _QUERIES)
+        kept = slice(step - 1, None, step)
+        mask = None if self.mask is None else self.mask[:, :, kept]
+        return replace(self, query=self.query[:, :, kept], mask=mask)
 
     def probabilities(self, head: int) -> torch.Tensor:
         """A of one query head, float32 [B, T, S]."""
@@ -147,7 +155,7 @@ def _recorded_with_input(
     finally:
         handle.remove()
     assert attention is not None, "the block attended when its values were looked for"
-    return attention, inputs[0].reshape(len(attention.query), attention.value.shape[2], -1)
+    return attention.thinned(), inputs[0].reshape(len(attention.query), attention.value.shape[2], -1)
 
 
 def _record(decoder: Decoder, block: nn.Module, index: int, hidden: torch.Tensor) -> Attention | None:
