@@ -103,3 +103,19 @@ TUNING_STORIES = 0.9
 # Nats: mean loss of a model's own text against its mean entropy, 16 rows of 127 tokens of stories260k (the loss has a
 # standard error of about 0.03).
 ENTROPY_GAP = 0.1
+
+# Decibels: the search adds float32 errors of up to 80 weights, where the check adds float64 ones.
+SEARCH_DECIBELS = 1e-3
+
+# Relative to an error: the same as a fraction.
+SEARCH_ERROR = 2.5e-4
+
+# Relative to the largest weight: moments are float32 sums over 300 inputs, and the fit amplifies their errors by the
+# condition of the inputs.
+CORRECTED = 1e-4
+
+# Relative to the largest entry: attention and its averages in float32 against the eager model's own, in float64 sums.
+ATTENTION_MOMENTS = 1e-5
+
+# Relative to the largest entry: the same from bfloat16 probabilities and inputs (2^-9 each).
+ATTENTION_BF16 = 0.02

@@ -3,10 +3,10 @@
 Head h adds A_h (x W_vᵀ) = (A_h x) W_vᵀ to the output, so the error of the rows of W_v that belong to a key-value head
 is weighted by E[(A_h x)(A_h x)ᵀ], the mean over the query heads that share them, not by E[x xᵀ].
 
-The model's own code says what is attended to: for the length of a forward pass a function of ours is registered with
-transformers' AttentionInterface. Layers are recognised by their output, of which ``value`` is a view, so fused
-projections are found too; where attention does not go through that interface, or the values are not such a view,
-nothing is found and plain moments have to do.
+The model's own code says what is attended to: for the length of a forward pass a function of ours stands in
+transformers' AttentionInterface for the one the model uses. Layers are recognised by their output, of which ``value``
+is a view, so fused projections are found too; where attention does not go through that interface, or the values are
+not such a view, nothing is found and plain moments have to do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dareq_edge.blockwise.moments import Moments
 from dareq_edge.blockwise.walk import Decoder, Stop
 from dareq_edge.matrix import LINEARS, matrix_of
 
-_IMPLEMENTATION = "dareq_recorded"
 _QUERIES = 128  # per window: with all 512, a third of the time of a block went into these moments
 
 
@@ -182,17 +181,15 @@ def _listening(block: nn.Module, calls: list[Attention]) -> Iterator[None]:
             calls.append(Attention(query, key, value, mask, scale, softcap))
         raise Stop
 
-    configs = {id(c): c for m in block.modules() if (c := getattr(m, "config", None)) is not None}.values()
-    before = [(config, config._attn_implementation) for config in configs]
-    ALL_ATTENTION_FUNCTIONS.register(_IMPLEMENTATION, attend)
+    names = {config._attn_implementation for m in block.modules() if (config := getattr(m, "config", None))}
+    own = ALL_ATTENTION_FUNCTIONS._local_mapping
+    before = dict(own)
+    own.update(dict.fromkeys(names, attend))
     try:
-        for config in configs:
-            config._attn_implementation = _IMPLEMENTATION
         yield
     finally:
-        for config, name in before:
-            config._attn_implementation = name
-        ALL_ATTENTION_FUNCTIONS._global_mapping.pop(_IMPLEMENTATION, None)
+        own.clear()
+        own.update(before)
 
 
 def _is_causal(module: nn.Module, given: dict[str, object]) -> bool:

@@ -7,8 +7,8 @@ With w the segment's weights, h its importance, and q the nearest codes for a sc
 the idea of DARE-Q (distortion plus entropy) with both terms in decibels. At high rate a step twice as fine costs one
 bit and gains 20 log10(2) = 6.02 dB of squared error, so a weight of 1 makes all fine steps equally good (with p = 2),
 0 counts the error alone, and between the two finer steps win as long as they gain more than their share.
-Candidates are f absmax / q_max for f from 0.35 to 1.05, and the same factors times the scale that puts the weight of
-largest magnitude on the code -2^(bits-1), which is negative if that weight is positive.
+Candidates are f absmax / q_max for f from 0.35 to 1.05 and exactly 1, and the same factors times the scale that puts
+the weight of largest magnitude on the code -2^(bits-1), which is negative if that weight is positive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from dareq_edge.quantizers import _grid
 from dareq_edge.spec import QuantSpec
 
-_FACTORS = np.linspace(0.35, 1.05, 36)
+_FACTORS = np.append(np.linspace(0.35, 1.05, 36), 1.0)
 _DECIBELS_PER_BIT = 20 * math.log10(2)
 _SEGMENTS = 1 << 17  # searched at a time: bounds the memory that candidates take
 POWERS = (2, 4, 8)

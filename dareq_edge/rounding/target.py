@@ -38,6 +38,8 @@ def corrected_target(
         CheckpointError: H + a I is not positive definite, or holds NaN or infinity.
     """
     h, w = second.double(), weight.detach().double()
+    if not bool(h.any()):  # no input at all: nothing to make up for
+        return w.float()
     a = damping * h.diagonal().mean()
     h.diagonal().add_(a)
     right = w @ cross.double() + a * w
