@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def quantize_checkpoint(
     revision: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    work: str | Path | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write the quantized checkpoint of a float one.
@@ -48,11 +50,13 @@ def quantize_checkpoint(
         out: Folder to create; it appears when it is complete.
         options: How to quantize; a config's ``plan`` is computed anew.
         recipe: What decides codes and scales; ``None`` is the method in ``options``, matrix by matrix. A recipe that
-            takes long keeps its work beside ``out`` and goes on from there when the same call is made again.
+            takes long keeps its work and goes on from there when the same call is made again.
         revision: Branch, tag or commit on the hub.
         overwrite: Replace ``out`` if it exists.
         trust_remote_code: Let transformers run code that comes with the model.
-        progress: Called per tensor.
+        work: Where unfinished work is kept, and left in the end; ``None`` is a hidden folder beside ``out``, removed
+            in the end.
+        progress: Called per tensor, block or step.
 
     Returns:
         The manifest, as written to ``out/dareq.json``.
@@ -66,7 +70,8 @@ def quantize_checkpoint(
     out = Path(out)
     options = options.options() if isinstance(options, DareqConfig) else options
     named, recipe = recipe, recipe or MatrixRecipe()
-    job = _prepare(str(source), out, options, recipe, revision, trust_remote_code=trust_remote_code)
+    kept = unfinished(out) if work is None else Path(work)
+    job = _prepare(str(source), kept, options, recipe, revision, trust_remote_code=trust_remote_code)
     if out.resolve() == job.checkpoint.folder.resolve():
         raise SpecError(f"{out} is the model that is read; choose another --out")
     with new_folder(out, overwrite=overwrite) as scratch:
@@ -75,12 +80,19 @@ def quantize_checkpoint(
         copy_tokenizer(job.checkpoint.folder, scratch)
         manifest = Manifest("checkpoint", job.checkpoint.source, job.checkpoint.revision, entries).with_files(scratch)
         manifest.write(scratch)
-    shutil.rmtree(job.work, ignore_errors=True)
+    if work is None:
+        shutil.rmtree(kept, ignore_errors=True)
     return manifest
 
 
+def unfinished(out: Path) -> Path:
+    """The hidden folder beside ``out`` where long work is kept until ``out`` is complete."""
+    out = Path(os.path.abspath(out))
+    return out.with_name(f".{out.name}.resume")
+
+
 def _prepare(
-    source: str, out: Path, options: QuantOptions, recipe: Recipe, revision: str | None, *, trust_remote_code: bool
+    source: str, work: Path, options: QuantOptions, recipe: Recipe, revision: str | None, *, trust_remote_code: bool
 ) -> Source:
     """Open, plan and check everything that can be checked from headers."""
     checkpoint = Checkpoint.open(source, revision, trust_remote_code=trust_remote_code)
@@ -99,7 +111,6 @@ def _prepare(
                 f"tensor {name!r} in {info.file} is {info.dtype}; only {', '.join(_FLOATS)} weights can be "
                 "quantized, give the float model"
             )
-    work = out.resolve().with_name(f".{out.resolve().name}.resume")
     job = Source(checkpoint, names, plan, model, options, work, trust_remote_code)
     recipe.check(job)
     return job

@@ -15,7 +15,7 @@ from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
-from dareq_edge.quantize import quantize_checkpoint
+from dareq_edge.quantize import quantize_checkpoint, unfinished
 from dareq_edge.reference import load_reference
 from dareq_edge.tokenizer_files import tokenizer_files
 
@@ -119,10 +119,12 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             job.recipe,
             revision=job.revision,
             trust_remote_code=job.trust_remote_code,
+            work=unfinished(job.out),
             progress=progress,
         )
         manifest = _export(work, progress)
         report = None if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
+        shutil.rmtree(unfinished(job.out), ignore_errors=True)
         found = Deployment(
             out=job.out,
             before=sum(p.stat().st_size for p in {t.file for t in checkpoint.tensors.values()}),

@@ -41,7 +41,7 @@ Tier = Literal["self", "analytic", "weights"]
 
 _DEFAULTS: dict[Tier, Parts] = {
     "self": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=4, tuning=100),
-    "analytic": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=1),
+    "analytic": Parts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
     "weights": Parts(power=8, correction=False, attention_moments=False, feedback=False, descent=0),
 }
 """What ``None`` in a setting means, per tier."""
@@ -88,7 +88,7 @@ class DareQ:
     sample_length: int = 512
     seed: int = 0
     temperatures: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2)
-    probe: int = 16
+    probe: int = 32
     probe_length: int = 128
     scale_search: bool | None = None
     power: int | None = None
