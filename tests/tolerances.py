@@ -119,3 +119,16 @@ ATTENTION_MOMENTS = 1e-5
 
 # Relative to the largest entry: the same from bfloat16 probabilities and inputs (2^-9 each).
 ATTENTION_BF16 = 0.02
+
+# Relative to the largest logit: factors of 0.2 to 5 through up to four folds in each of two layers, float32.
+FOLD = 1e-4
+
+# awq's loss above the float model's, as a fraction of round-to-nearest's: stories260k, 4 bits per channel,
+# text that was not calibrated on (measured 0.73).
+AWQ_OF_NEAREST = 0.9
+
+# Relative norm of logits: 8-bit weights in two random layers, clipped; a fold without its other half gives about 1.
+AWQ_8_BITS = 0.1
+
+# Relative: weights on the same grid, whose targets differ by the float32 errors of a product and a solve.
+SAME_WEIGHTS = 1e-5
