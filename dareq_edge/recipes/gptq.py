@@ -10,7 +10,7 @@ weight of it is negative, and the token table, if it is to be quantized, is roun
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -19,14 +19,12 @@ from torch import nn
 from dareq_edge.blockwise.gather import Stream, gather
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import Journal, State, digest, sweep
-from dareq_edge.blockwise.text import read_tokens, sample_windows
 from dareq_edge.blockwise.walk import Compute, Decoder
-from dareq_edge.errors import SpecError
 from dareq_edge.matrix import matrix_of
-from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.recipes import FILE, Change, Source, _checks
+from dareq_edge.recipes import Change, Source, _checks
+from dareq_edge.recipes._calibrated import Calibrated
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.rounding.codes import to_quantized
 from dareq_edge.rounding.feedback import feedback
@@ -38,14 +36,10 @@ Scale = Literal["absmax", "mse"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gptq:
-    """See the module.
+class Gptq(Calibrated):
+    """See the module; ``Calibrated`` has the settings for the text.
 
     Attributes:
-        calibration: Text file, or ``.npy`` of token ids; required.
-        samples: Windows of calibration text.
-        sample_length: Tokens per window; at most the model's context.
-        seed: Decides where windows begin.
         scale: See ``Scale``.
         act_order: Round the columns with the largest inputs first.
         damping: Fraction of the mean diagonal added to the second moment.
@@ -56,10 +50,6 @@ class Gptq:
         SpecError: A value cannot work.
     """
 
-    calibration: str | None = field(default=None, metadata=FILE)
-    samples: int = 48
-    sample_length: int = 512
-    seed: int = 0
     scale: Scale = "absmax"
     act_order: bool = True
     damping: float = 0.01
@@ -67,8 +57,7 @@ class Gptq:
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        _checks.whole(self, "samples", "sample_length", least=1)
-        _checks.whole(self, "seed")
+        Calibrated.__post_init__(self)
         _checks.number(self, "damping", most=1)
         _checks.choice(self, "scale", get_args(Scale))
         _checks.choice(self, "compute", get_args(Compute))
@@ -79,17 +68,9 @@ class Gptq:
         """See ``Recipe``."""
         return "gptq"
 
-    def options(self, chosen: QuantOptions) -> QuantOptions:
-        """See ``Recipe``."""
-        return replace(chosen, method="rtn")
-
-    def check(self, source: Source) -> None:
-        """See ``Recipe``: reads and encodes the whole text."""
-        self._windows(source)
-
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
-        ids = self._windows(source)
+        ids = self.windows(source)
         decoder = Decoder.open(source, compute=self.compute)
         yield from outside_changes(source, decoder)
 
@@ -101,16 +82,6 @@ class Gptq:
 
         journal = Journal(source.work, digest(source, self, {"ids": ids}))
         yield from sweep(decoder.count, journal, lambda: {"hidden": decoder.embed(ids)}, step, progress)
-
-    def _windows(self, source: Source) -> torch.Tensor:
-        """Calibration tokens int64 [S, T]."""
-        if self.calibration is None:
-            raise SpecError(
-                f"{self.label} needs calibration text; set calibration to a text file, or use a recipe "
-                "that needs none, e.g. dareq"
-            )
-        length = min(self.sample_length, source.checkpoint.context_length)
-        return sample_windows(read_tokens(source, self.calibration), length, self.samples, self.seed)
 
     def _quantize_block(self, decoder: Decoder, block: nn.Module, index: int, hidden: torch.Tensor) -> list[Change]:
         """Quantize the layers of one block in place; hidden states before it float32 [S, T, D], not changed."""
