@@ -14,7 +14,7 @@ TableBits = Literal["4", "8", "32"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
 
-DEFAULT_RECIPE = "dareq"
+DEFAULT_RECIPE = "dareq-reference"
 """What quantize, deploy and demo use unless told otherwise."""
 
 _RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
