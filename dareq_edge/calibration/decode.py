@@ -87,7 +87,7 @@ class _InPlace(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, cache_kwargs: object = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
+        if not self._tokens:
             batch, heads, _, width = key_states.shape
             # Keys lie feature by feature: what the product with the query wants, four times as fast in bfloat16.
             self.keys = key_states.new_empty(batch, heads, width, self._room).transpose(2, 3)

@@ -57,7 +57,7 @@ class Inputs:
 
 def rtn(weight: torch.Tensor, spec: QuantSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Round to nearest: float32 [N, K] → signed codes int8 [N, K] and stored scales float32 [N, G]."""
-    groups = weight.split(spec.group_size or weight.shape[1], dim=1)
+    groups = torch.split(weight, spec.group_size or weight.shape[1], dim=1)
     widest = torch.stack([part.abs().amax(dim=1) for part in groups], dim=1)
     scales = _grid.stored_scales(widest / (spec.zero_point - 1), spec)
     return nearest(weight, scales, spec), scales
@@ -128,12 +128,17 @@ def clip(weight: torch.Tensor, second: torch.Tensor, spec: QuantSpec) -> torch.T
     best, least = weight, torch.full((weight.shape[0], spec.groups(weight.shape[1])), torch.inf)
     for i in range(int(_SHRINK * _GRID)):
         bounded = [
-            p.clamp(-(b := p.abs().amax(dim=1, keepdim=True) * (1 - i / _GRID)), b) for p in weight.split(size, 1)
+            p.clamp(-(b := p.abs().amax(dim=1, keepdim=True) * (1 - i / _GRID)), b)
+            for p in torch.split(weight, size, dim=1)
         ]
         candidate = torch.cat(bounded, dim=1)
         wrong = weight - dequantize(*rtn(candidate, spec), spec)
         error = torch.stack(
-            [((d @ h) * d).sum(dim=1) for d, h in zip(wrong.split(size, 1), _diagonal(second, size), strict=True)], 1
+            [
+                ((d @ h) * d).sum(dim=1)
+                for d, h in zip(torch.split(wrong, size, dim=1), _diagonal(second, size), strict=True)
+            ],
+            1,
         )
         better = error < least
         least = torch.where(better, error, least)
