@@ -16,7 +16,7 @@ from dareq_edge.matrix import matrix_of
 from dareq_edge.recipes import Change
 from dareq_edge.rounding.codes import dequantize, nearest, to_quantized
 from dareq_edge.rounding.descent import descend
-from dareq_edge.rounding.feedback import factorize, feedback
+from dareq_edge.rounding.feedback import Factor, factorize, feedback
 from dareq_edge.rounding.search import absmax_scales, search_scales
 from dareq_edge.rounding.target import corrected_target
 from dareq_edge.spec import QuantSpec
@@ -166,21 +166,7 @@ def round_rows(
         mix, damping = parts.correction_mix, parts.correction_damping
         weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
     factor = factorize(second, damping=parts.damping, name=name) if second is not None and parts.feedback else None
-    if parts.scale_search:
-        importance = second.diagonal() if second is not None and parts.weighted else None
-        if importance is not None and factor is not None and parts.conditional:
-            importance = factor.variances()
-        scales = search_scales(
-            weight,
-            importance,
-            spec,
-            power=parts.power,
-            entropy_weight=parts.entropy_weight,
-            signed=parts.signed,
-            name=name,
-        )
-    else:
-        scales = absmax_scales(weight, spec, name=name)
+    scales = _scales(weight, second, factor, spec, parts, name)
     if second is not None and factor is not None:
         q = feedback(weight, second, scales, spec, name=name, factor=factor)
     else:
@@ -190,3 +176,23 @@ def round_rows(
             weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
         )
     return q, scales
+
+
+def _scales(
+    weight: torch.Tensor, second: torch.Tensor | None, factor: Factor | None, spec: QuantSpec, parts: Parts, name: str
+) -> torch.Tensor:
+    """Scales of the rows of a target [N, K] by search, or from absmax: float32 [N, G]."""
+    if not parts.scale_search:
+        return absmax_scales(weight, spec, name=name)
+    importance = second.diagonal() if second is not None and parts.weighted else None
+    if importance is not None and factor is not None and parts.conditional:
+        importance = factor.variances()
+    return search_scales(
+        weight,
+        importance,
+        spec,
+        power=parts.power,
+        entropy_weight=parts.entropy_weight,
+        signed=parts.signed,
+        name=name,
+    )

@@ -71,10 +71,8 @@ def search_scales(
         part = _normalised(h[columns].reshape(-1, length))
         segments = weight.detach()[:, columns].float().reshape(-1, length)
         step = max(1, _SEGMENTS // len(part)) * len(part)  # whole rows
-        found = [
-            _search(rows.contiguous(), part, spec, power, entropy_weight * _DECIBELS_PER_BIT, signed)
-            for rows in torch.split(segments, step)
-        ]
+        rate = entropy_weight * _DECIBELS_PER_BIT
+        found = [_search(rows, part, spec, power, rate, signed) for rows in torch.split(segments, step)]
         scales[:, groups] = torch.cat(found).reshape(n, -1)
     return scales
 
@@ -105,7 +103,7 @@ def _search(
     absmax = segments.abs().amax(dim=1, keepdim=True)
     exponent = torch.frexp(absmax).exponent.masked_fill_(absmax < _grid.TINY, 0).numpy()
     choice = _mse_search.best(
-        np.ldexp(segments.numpy(), -exponent),
+        np.ldexp(segments.contiguous().numpy(), -exponent),
         np.ldexp(candidates.numpy(), -exponent),
         spec.zero_point - 1,
         importance=h.numpy(),
