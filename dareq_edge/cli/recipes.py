@@ -41,6 +41,10 @@ class RecipeChoice:
         Raises:
             SpecError: No such recipe, it lacks a setting that was given, or needs one that was not.
         """
+        if "@" in self.recipe or "/" in self.recipe:  # how compare writes it
+            raise SpecError(
+                f"--recipe {self.recipe} names more than a recipe; use --group-size and --bits for the rest"
+            )
         name, colon, tier = self.recipe.partition(":")
         if colon and self.tier not in (None, tier):
             raise SpecError(f"--recipe {self.recipe} and --tier {self.tier} contradict each other; drop one of them")
