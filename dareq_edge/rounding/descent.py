@@ -25,7 +25,6 @@ def descend(
     sweeps: int = 3,
     refit: bool = True,
     damping: float = 0.01,
-    block: int = 128,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Better codes, and scales, than the given ones.
 
@@ -38,18 +37,20 @@ def descend(
         sweeps: At most this many rounds over all columns; ends when a round changes nothing.
         refit: Fit the scales again before each round; a scale changes where that helps after rounding it as stored.
         damping: Fraction of the mean diagonal added to H's diagonal; the error that falls is the damped one.
-        block: Columns per block; changes speed and the last bits, not the method.
 
     Returns:
         Signed codes int8 [N, K] and scales float32 [N, G].
     """
+    from dareq_edge.rounding import _kernels  # importing and loading compiled code takes a second
+
     w, h = weight.detach().float(), second.float().clone()
     h.diagonal().add_(damping * h.diagonal().mean())
-    q, scales = q.clone(), scales.clone()
+    scales = scales.clone()
     for _ in range(sweeps):
         r = (w - dequantize(q, scales, spec)) @ h
         moved = refit and _refit(h, q, scales, r, spec)
-        if not _sweep(h, q, expand(scales, spec, w.shape[1]), r, spec.zero_point, block) and not moved:
+        before, q = q, _kernels.sweep(r, q, expand(scales, spec, w.shape[1]), h, spec.zero_point)
+        if torch.equal(q, before) and not moved:
             break
     return q, scales
 
@@ -70,25 +71,4 @@ def _refit(h: torch.Tensor, q: torch.Tensor, scales: torch.Tensor, r: torch.Tens
         scales[:, g] += step
         r.addcmul_(through, step[:, None], value=-1)
         moved = moved or bool(step.any())
-    return moved
-
-
-def _sweep(h: torch.Tensor, q: torch.Tensor, s: torch.Tensor, r: torch.Tensor, zero: int, block: int) -> bool:
-    """One round over all columns; changes ``q`` and keeps R = D H; says whether any code changed."""
-    moved = False
-    diagonal = h.diagonal().clamp_min(_grid.TINY)  # no input at all: R is zero there, and the code stays
-    for start in range(0, q.shape[1], block):
-        columns = slice(start, min(start + block, q.shape[1]))
-        inner, some = h[columns, columns], r[:, columns].T.contiguous()  # a column is a row in memory
-        codes, scale = q[:, columns].T.float().contiguous(), s[:, columns].T.contiguous()
-        change = torch.empty_like(some)  # of D
-        for c in range(len(some)):
-            best = some[c].div(scale[c] * diagonal[start + c]).add_(codes[c]).round_().clamp_(-zero, zero - 1)
-            torch.sub(codes[c], best, out=change[c]).mul_(scale[c])
-            codes[c] = best
-            some.addr_(inner[c], change[c])
-        if bool(change.any()):
-            moved = True
-            q[:, columns] = codes.T.to(torch.int8)
-            r.addmm_(change.T, h[columns])
     return moved

@@ -2,7 +2,7 @@
 
 IST-DASLab/gptq@2d65066 ``gptq.py`` (GPTQ.fasterquant), Frantar et al. 2022 (arXiv 2210.17323, algorithm 1), with
 static groups: all scales are given. U is the upper Cholesky factor of H⁻¹; after column j has been rounded to q,
-W[:, j+1:] -= (w_j - q) / U[j, j] * U[j, j+1:]. Columns go in blocks, whose effect on what follows is one product.
+W[:, j+1:] -= (w_j - q) / U[j, j] * U[j, j+1:].
 Weights of channels without any input are rounded to nearest here; the published code makes them zero.
 """
 
@@ -47,7 +47,6 @@ def feedback(
     *,
     act_order: bool = True,
     damping: float = 0.01,
-    block: int = 128,
     name: str = "weight",
     factor: Factor | None = None,
 ) -> torch.Tensor:
@@ -60,7 +59,6 @@ def feedback(
         spec: Bits and group size.
         act_order: Columns in the order of falling diag H rather than as they lie.
         damping: See ``inverse_factor``.
-        block: Columns per block; changes speed and the last bits, not the method.
         name: For messages.
         factor: From ``factorize`` with the same H, which then need not be done again.
 
@@ -70,21 +68,11 @@ def feedback(
     Raises:
         CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
     """
+    from dareq_edge.rounding import _kernels  # importing and loading compiled code takes a second
+
     _grid.check(weight, name)
-    k, zero = weight.shape[1], spec.zero_point
-    order, u = factor or factorize(second, act_order=act_order, damping=damping, name=name)
-    w = weight.detach().float().T[order]  # [K, N]: a column of W is a row in memory
-    s = expand(scales, spec, k).T[order].contiguous()
-    q = torch.empty(w.shape, dtype=torch.int8)
-    for start in range(0, k, block):
-        end = min(start + block, k)
-        errors = torch.empty(end - start, w.shape[1])
-        for j in range(start, end):
-            code = (w[j] / s[j]).round_().clamp_(-zero, zero - 1)
-            q[j] = code
-            error = torch.sub(w[j], code.mul_(s[j]), out=errors[j - start]).div_(u[j, j])
-            w[j + 1 : end].addr_(u[j, j + 1 : end], error, alpha=-1)
-        w[end:].addmm_(u[start:end, end:].T, errors, alpha=-1)
-    out = torch.empty_like(q)
-    out[order] = q
-    return out.T.contiguous()
+    order, upper = factor or factorize(second, act_order=act_order, damping=damping, name=name)
+    target, scale = weight.detach().float()[:, order], expand(scales, spec, weight.shape[1])[:, order]
+    q = torch.empty(weight.shape, dtype=torch.int8)
+    q[:, order] = _kernels.feedback(target, scale, upper, spec.zero_point)
+    return q
