@@ -126,13 +126,13 @@ class Decoder:
             names: Modules, by name in the block; of those that share an input (``groups``), one is enough.
 
         Returns:
-            Name → [b, T, K] (or [b T, K], as the model has it), float32, or bfloat16 where it was computed so.
+            Name → [b, T, K] (or [b T, K], as the model has it) in the precision ``compute``, as the layer has it.
         """
         found: dict[str, torch.Tensor] = {}
 
         def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
             def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
-                found[name] = given[0]
+                found[name] = given[0].to(getattr(torch, self.compute))
                 if len(found) == len(names):
                     raise Stop
 

@@ -50,9 +50,9 @@ class Writer:
 
     @torch.no_grad()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [B, V] after one more token int64 [B] of every row."""
+        """Logits [B, V] in the weights' dtype after one more token int64 [B] of every row."""
         out = self._model(input_ids=tokens[:, None], past_key_values=self._cache, use_cache=True)
-        logits: torch.Tensor = out.logits[:, -1].float()
+        logits: torch.Tensor = out.logits[:, -1]
         return logits
 
     def memory(self) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -23,8 +24,10 @@ from dareq_edge.progress import Progress, silent
 from dareq_edge.recipes import Source
 
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2)
-_ROWS = 64
+_ROWS = 128
 _CACHE = 2 << 30  # bytes of keys and values at a time; more rows than that allows go one batch after another
+_PART = 128  # tokens whose probabilities are added up first when one is drawn
+_FEW = 16  # rows drawn at a time, so that their distributions stay in the cache
 _KEEP = 128  # steps between two savings
 
 
@@ -189,9 +192,9 @@ def _write_batch(
         progress("writing text", (part.start * length + (part.stop - part.start) * step), samples * length)
         if step % _KEEP == 0 and step != draft.step:
             draft.keep(part.start, step, writer.memory())
-        drawn = _draw(
-            writer.step(text[:, step - 1]), temperature[part], vocabulary, _uniform(seed, step, samples)[part]
-        )
+        logits, uniform = writer.step(text[:, step - 1]), _uniform(seed, step, samples)[part]
+        few = (torch.split(x, _FEW) for x in (logits, temperature[part], uniform))
+        drawn = torch.cat([_draw(x, t, vocabulary, u) for x, t, u in zip(*few, strict=True)])
         if vocabulary.bos >= 0 and vocabulary.bos != vocabulary.eos and step > 1:
             drawn = drawn.masked_fill(text[:, step - 1] == vocabulary.eos, vocabulary.bos)
         given = starts[part, step] if step < starts.shape[1] else torch.full_like(drawn, -1)
@@ -203,18 +206,26 @@ def _write_batch(
 def _draw(
     logits: torch.Tensor, temperature: torch.Tensor, vocabulary: _Vocabulary, uniform: torch.Tensor
 ) -> torch.Tensor:
-    """Tokens int64 [B] for logits float32 [B, V], by inverting the distribution function at uniform float64 [B]."""
-    logits = logits[:, : len(vocabulary.banned)].masked_fill(vocabulary.banned, -torch.inf)
-    below = torch.softmax(logits / temperature[:, None], dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    """Tokens int64 [B] for logits floating [B, V], by inverting the distribution function at uniform float64 [B]."""
+    scaled = logits[:, : len(vocabulary.banned)].float() / temperature[:, None]
+    scaled.masked_fill_(vocabulary.banned, -torch.inf)
+    p = F.pad(torch.softmax(scaled, dim=-1), (0, -scaled.shape[1] % _PART)).unflatten(1, (-1, _PART))
+    below = p.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)  # of whole parts: 1 / 128 of the work for all tokens
     total = below[:, -1:].contiguous()
     if not bool(torch.isfinite(total).all()):
         raise CheckpointError(
             "the model's logits hold NaN or infinity, so it cannot write calibration text; repair the checkpoint, or "
             "give a calibration text"
         )
-    found = torch.searchsorted(below, uniform[:, None] * total, right=True)
-    # Rounding may carry the last draw past the end: there the last token with any probability is meant.
-    return torch.minimum(found, torch.searchsorted(below, total)).squeeze(1)
+    wanted = uniform[:, None] * total
+    # Rounding may carry a draw past the end, of all parts or of one: there the last with any probability is meant.
+    part = torch.minimum(torch.searchsorted(below, wanted, right=True), torch.searchsorted(below, total))
+    rows = torch.arange(len(p))
+    within = p[rows, part[:, 0]].double().cumsum(dim=-1)
+    rest = wanted - torch.where(part > 0, below.gather(1, (part - 1).clamp_min(0)), 0.0)
+    last = torch.searchsorted(within, within[:, -1:].contiguous())
+    token = torch.minimum(torch.searchsorted(within, rest, right=True), last)
+    return (part * _PART + token)[:, 0]
 
 
 def _uniform(seed: int, step: int, count: int) -> torch.Tensor:

@@ -84,7 +84,7 @@ class DareQ:
     """
 
     tier: Tier = "self"
-    samples: int = 64
+    samples: int = 96
     sample_length: int = 512
     seed: int = 0
     temperatures: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2)

@@ -17,7 +17,7 @@ from dareq_edge.rounding.damping import inverse_factor
 from dareq_edge.rounding.descent import descend
 from dareq_edge.rounding.feedback import feedback
 from dareq_edge.spec import QuantSpec
-from tolerances import DESCENT, INVERSE_FACTOR, MOMENTS
+from tolerances import DESCENT, INVERSE_FACTOR, MOMENTS, MOMENTS_GAP_BF16
 
 SPECS = [QuantSpec(4), QuantSpec(3, 16), QuantSpec(8, 32), QuantSpec(2, scale_dtype="bfloat16")]
 
@@ -220,3 +220,24 @@ def test_moments_against_numpy() -> None:
     ):
         assert np.allclose(got.numpy(), want, rtol=0, atol=MOMENTS)
     assert torch.equal(plain.second, plain.second.T)
+
+
+def test_moments_wider_than_a_strip_are_whole() -> None:
+    x = torch.randn(50, 800, generator=torch.Generator().manual_seed(0))
+    moments = Moments(800)
+    moments.add(x)
+    assert np.allclose(moments.second.numpy(), (x.double().T @ x.double() / 50).numpy(), rtol=0, atol=MOMENTS)
+
+
+def test_cross_moments_of_bfloat16_inputs_keep_small_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4096, 24, generator=generator).bfloat16()
+    y = (
+        x.float() + 0.02 * torch.randn(4096, 24, generator=generator) @ torch.randn(24, 24, generator=generator)
+    ).bfloat16()
+    moments = Moments(24, cross=True)
+    for part in range(0, 4096, 512):
+        moments.add(x[part : part + 512], reference=y[part : part + 512])
+    gap = ((y.double() - x.double()).T @ x.double() / 4096).numpy()
+    got = (moments.cross - moments.second).numpy()
+    assert np.abs(got - gap).max() <= MOMENTS_GAP_BF16 * np.abs(gap).max()
