@@ -73,8 +73,8 @@ INVERSE_FACTOR = 1e-6
 # Absolute: means of 42 products of normal numbers, summed in float32.
 MOMENTS = 1e-5
 
-# Relative to the largest entry of E[(x' - x) x^T], x and x' bfloat16: each batch's product and the difference of the two
-# inputs are rounded to bfloat16 (2^-9 each); multiplying x' itself would cost 2^-9 of the far larger H.
+# Relative to the largest entry of E[(x' - x) x^T], x and x' bfloat16: each batch's product and the difference of the
+# two inputs are rounded to bfloat16 (2^-9 each); multiplying x' itself would cost 2^-9 of the far larger H.
 MOMENTS_GAP_BF16 = 0.01
 
 # Fraction of equal weights in every tensor: the recipe's second moments are float32 sums over batches, the check's
@@ -120,10 +120,6 @@ CORRECTED = 1e-4
 
 # Relative to the largest entry: attention and its averages in float32 against the eager model's own, in float64 sums.
 ATTENTION_MOMENTS = 1e-5
-
-# Relative to the largest entry of E[(x' - x) x^T], x and x' bfloat16: each batch's product and the difference of the two
-# inputs are rounded to bfloat16 (2^-9 each); multiplying x' itself would cost 2^-9 of the far larger H.
-MOMENTS_GAP_BF16 = 0.01
 
 # Relative to the largest entry: the same from bfloat16 probabilities and inputs (2^-9 each).
 ATTENTION_BF16 = 0.02
