@@ -136,3 +136,6 @@ AWQ_8_BITS = 0.1
 
 # Relative: weights on the same grid, whose targets differ by the float32 errors of a product and a solve.
 SAME_WEIGHTS = 1e-5
+
+# Relative to the largest entry: output moments are kept in bfloat16 (2^-9), gathered in float32.
+OUTPUT_MOMENTS = 2**-8

@@ -118,8 +118,8 @@ class Journal:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / "settings.txt").write_text(self._settings, encoding="utf-8")
-            _write(self._block(self.done), tensors, about)
-            _write(self._state(self.done), state, {})
+            write_whole(self._block(self.done), tensors, about)
+            write_whole(self._state(self.done), state, {})
         except (OSError, SafetensorError) as error:
             raise ArtifactError(
                 f"cannot keep the work so far in {self._folder} ({error}); free some disk and run again"
@@ -177,7 +177,7 @@ def sweep(
     progress("quantizing blocks", count, count)
 
 
-def _write(path: Path, tensors: State, about: dict[str, str]) -> None:
+def write_whole(path: Path, tensors: State, about: dict[str, str]) -> None:
     """A safetensors file that appears when it is complete."""
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=about)

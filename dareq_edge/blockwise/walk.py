@@ -98,7 +98,11 @@ class Decoder:
 
     @torch.no_grad()
     def forward(self, block: nn.Module, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """One batch through one block.
+        """``run`` without gradients."""
+        return self.run(block, index, hidden)
+
+    def run(self, block: nn.Module, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """One batch through one block, with gradients where they are wanted.
 
         Args:
             block: From ``block``, changed or not.

@@ -209,7 +209,7 @@ def _draw(
     """Tokens int64 [B] for logits floating [B, V], by inverting the distribution function at uniform float64 [B]."""
     scaled = logits[:, : len(vocabulary.banned)].float() / temperature[:, None]
     scaled.masked_fill_(vocabulary.banned, -torch.inf)
-    p = F.pad(torch.softmax(scaled, dim=-1), (0, -scaled.shape[1] % _PART)).unflatten(1, (-1, _PART))
+    p = F.pad(torch.softmax(scaled, dim=-1), (0, -scaled.shape[1] % _PART)).view(len(scaled), -1, _PART)
     below = p.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)  # of whole parts: 1 / 128 of the work for all tokens
     total = below[:, -1:].contiguous()
     if not bool(torch.isfinite(total).all()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,12 +11,14 @@ from dareq_edge.blockwise.attention import Values, find_values, value_moments
 from dareq_edge.blockwise.gather import Stream, gather
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import State
+from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.matrix import matrix_of
 from dareq_edge.recipes import Change
 from dareq_edge.rounding.codes import dequantize, nearest, to_quantized
 from dareq_edge.rounding.descent import descend
 from dareq_edge.rounding.feedback import Factor, factorize, feedback
+from dareq_edge.rounding.rows import descend_rows, feedback_rows
 from dareq_edge.rounding.search import absmax_scales, search_scales
 from dareq_edge.rounding.target import corrected_target
 from dareq_edge.spec import QuantSpec
@@ -41,17 +43,23 @@ class Parts:
     attention_mix: float = 0.1
     refit: bool = True
     damping: float = 0.01
+    row_feedback: int = 0
+    row_damping: float = 0.7
     tuning: int = 0
     compute: Compute = "float32"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """Where the walk is: ``state`` holds hidden states "hidden" and, where needed, the float model's, "float"."""
+    """Where the walk is: ``state`` holds hidden states "hidden" and, where needed, the float model's, "float".
+
+    ``outputs`` are the output moments of all blocks, if they are used.
+    """
 
     decoder: Decoder
     index: int
     state: State
+    outputs: Outputs | None = None
 
     def stream(self, name: str) -> Stream:
         """A fresh block and the hidden states it is given."""
@@ -126,16 +134,35 @@ def _quantize_group(
     codes = {name: torch.empty(w.shape, dtype=torch.int8) for name, w in layers.items()}
     scales = {name: torch.empty(len(w), specs[name].groups(w.shape[1])) for name, w in layers.items()}
     prefix = walk.decoder.path(walk.index)
+    outputs = (walk.outputs.load(walk.index) if walk.outputs else None) or {}
     for rows in parts_of_group:
-        weight = torch.cat([layers[name][which] for name, which in rows.where])
-        first = rows.where[0][0]
-        q, s = round_rows(weight, rows.second, rows.cross, specs[first], parts, f"{prefix}.{first}")
-        sizes = [len(which) for _, which in rows.where]
-        for (name, which), own_q, own_s in zip(rows.where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
-            codes[name][which], scales[name][which] = own_q, own_s
+        for where, output in _by_output(rows.where, outputs):
+            weight = torch.cat([layers[name][which] for name, which in where])
+            first = where[0][0]
+            q, s = round_rows(
+                weight, rows.second, rows.cross, specs[first], parts, f"{prefix}.{first}", output=output
+            )
+            sizes = [len(which) for _, which in where]
+            for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
+                codes[name][which], scales[name][which] = own_q, own_s
     for name, weight in layers.items():
         weight.copy_(dequantize(codes[name], scales[name], specs[name]))
     return [(f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group]
+
+
+def _by_output(
+    where: list[tuple[str, torch.Tensor]], outputs: dict[str, torch.Tensor]
+) -> Iterator[tuple[list[tuple[str, torch.Tensor]], torch.Tensor | None]]:
+    """Rows that are rounded together, and their output moments [n, n]: all at once if there are none."""
+    if not outputs:
+        yield where, None
+        return
+    for name, which in where:
+        for start in range(0, int(which.max()) + 1, CHUNK):
+            here = which[(which >= start) & (which < start + CHUNK)]
+            if len(here):
+                own = here - start
+                yield [(name, here)], outputs[f"{name}:{start}"][own][:, own]
 
 
 def round_rows(
@@ -145,6 +172,8 @@ def round_rows(
     spec: QuantSpec,
     parts: Parts,
     name: str,
+    *,
+    output: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and scales of rows that share their moments.
 
@@ -155,6 +184,7 @@ def round_rows(
         spec: Bits, group size, precision of scales.
         parts: What to do.
         name: For messages.
+        output: G, float32 [N, N]; ``None`` rounds every row for itself.
 
     Returns:
         Signed codes int8 [N, K] and scales float32 [N, G].
@@ -166,16 +196,33 @@ def round_rows(
         mix, damping = parts.correction_mix, parts.correction_damping
         weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
     factor = factorize(second, damping=parts.damping, name=name) if second is not None and parts.feedback else None
-    scales = _scales(weight, second, factor, spec, parts, name)
-    if second is not None and factor is not None:
-        q = feedback(weight, second, scales, spec, name=name, factor=factor)
-    else:
-        q = nearest(weight, scales, spec)
-    if second is not None and parts.descent:
-        q, scales = descend(
-            weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
-        )
-    return q, scales
+
+    def quantize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scales = _scales(rows, second, factor, spec, parts, name)
+        if second is not None and factor is not None:
+            return feedback(rows, second, scales, spec, name=name, factor=factor), scales
+        return nearest(rows, scales, spec), scales
+
+    if output is None or second is None:
+        q, scales = quantize(weight)
+        if second is not None and parts.descent:
+            q, scales = descend(
+                weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
+            )
+        return q, scales
+    q, scales = feedback_rows(weight, output, quantize, spec, damping=parts.row_damping, name=name)
+    return descend_rows(
+        weight,
+        second,
+        output,
+        q,
+        scales,
+        spec,
+        sweeps=parts.descent,
+        refit=parts.refit,
+        damping=parts.damping,
+        row_damping=parts.row_damping,
+    )
 
 
 def _scales(

@@ -22,6 +22,7 @@ from typing import Literal, get_args
 import torch
 
 from dareq_edge.blockwise.journal import Journal, State, digest, sweep
+from dareq_edge.blockwise.outputs import Outputs, measure_outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.calibration.self_text import self_text
 from dareq_edge.errors import SpecError
@@ -74,6 +75,9 @@ class DareQ:
         descent: Most sweeps of coordinate descent after rounding; 0 is none.
         refit: Fit scales again before each of them.
         damping: Fraction of the mean diagonal added to the second moment for rounding.
+        row_feedback: Windows of the text on which output moments are measured, for feedback from row to row, see
+            ``rounding.rows``; 0 is none.
+        row_damping: Fraction of the mean diagonal added to those.
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
         tuning_batch: Windows per step.
         tuning_rate: Adam's learning rate, relative to what is tuned.
@@ -105,6 +109,8 @@ class DareQ:
     descent: int | None = None
     refit: bool | None = None
     damping: float | None = None
+    row_feedback: int | None = None
+    row_damping: float | None = None
     tuning: int | None = None
     tuning_batch: int = 2
     tuning_rate: float = 1e-3
@@ -121,13 +127,17 @@ class DareQ:
         object.__setattr__(self, "temperatures", tuple(warm))
         parts = self.chosen
         _checks.choice(parts, "power", POWERS)
-        _checks.whole(parts, "descent", "tuning")
+        _checks.whole(parts, "descent", "row_feedback", "tuning")
         _ = self._tuning
-        _checks.number(parts, "entropy_weight", "attention_mix")
+        _checks.number(parts, "entropy_weight", "attention_mix", "row_damping")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
         _checks.choice(parts, "compute", get_args(Compute))
-        needs = [n for n in ("correction", "attention_moments", "feedback", "descent", "tuning") if getattr(parts, n)]
+        needs = [
+            n
+            for n in ("correction", "attention_moments", "feedback", "descent", "row_feedback", "tuning")
+            if getattr(parts, n)
+        ]
         if self.tier == "weights" and needs:
             raise SpecError(f"{needs[0]} needs inputs, and tier weights has none; use tier analytic or self")
 
@@ -176,9 +186,13 @@ class DareQ:
             return {"hidden": hidden} if alone else {"hidden": hidden, "float": hidden.clone()}
 
         def step(index: int, state: State) -> list[Change]:
-            return quantize_block(Walk(decoder, index, state), parts, self.label)
+            return quantize_block(Walk(decoder, index, state, outputs), parts, self.label)
 
-        journal = Journal(source.work, digest(source, self, {"ids": ids}))
+        settings = digest(source, self, {"ids": ids})
+        outputs = Outputs(source.work, settings) if parts.row_feedback else None
+        if outputs:
+            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
+        journal = Journal(source.work, settings)
         walked = sweep(decoder.count, journal, start, step, progress)
         if not parts.tuning:
             yield from walked

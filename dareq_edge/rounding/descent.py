@@ -43,8 +43,10 @@ def descend(
     """
     from dareq_edge.rounding import _kernels  # importing and loading compiled code takes a second
 
-    w, h = weight.detach().float(), second.float().clone()
-    h.diagonal().add_(damping * h.diagonal().mean())
+    w, h = weight.detach().float(), second.float()
+    if damping:
+        h = h.clone()
+        h.diagonal().add_(damping * h.diagonal().mean())
     scales = scales.clone()
     for _ in range(sweeps):
         r = (w - dequantize(q, scales, spec)) @ h

@@ -7,7 +7,6 @@ the gradient of its output goes back to its numbers and its input.
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from dareq_edge.tuning.divergence import divergence
 from dareq_edge.tuning.student import Student
@@ -34,7 +33,7 @@ def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor, *, graphs
         kept = index >= len(student.blocks) - graphs
         x = hidden.detach().requires_grad_(kept)
         with torch.set_grad_enabled(kept):
-            hidden = _run(student, block, index, x)
+            hidden = student.decoder.run(block, index, x)
         given.append((x, hidden if kept else None))
     loss, slope = _head(student, hidden.detach(), teacher)
     del hidden
@@ -42,20 +41,11 @@ def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor, *, graphs
         x, done = given.pop()
         with torch.enable_grad():
             index = len(given)
-            y = _run(student, student.blocks[index], index, x.requires_grad_()) if done is None else done
+            y = student.decoder.run(student.blocks[index], index, x.requires_grad_()) if done is None else done
         torch.autograd.backward(y, slope)
         assert x.grad is not None
         slope = x.grad
     return loss
-
-
-def _run(student: Student, block: nn.Module, index: int, hidden: torch.Tensor) -> torch.Tensor:
-    """``Decoder.forward``, with gradients where they are wanted."""
-    args, kwargs = student.decoder.arguments(hidden)[index]
-    with torch.autocast("cpu", torch.bfloat16, enabled=student.decoder.compute == "bfloat16"):
-        out = block(hidden, *args, **kwargs)
-    found: torch.Tensor = out[0] if isinstance(out, tuple) else out
-    return found.float()
 
 
 def _head(student: Student, hidden: torch.Tensor, teacher: torch.Tensor) -> tuple[float, torch.Tensor]:
