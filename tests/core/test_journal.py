@@ -69,7 +69,7 @@ def test_other_settings_remove_the_blocks_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_a_block_without_its_state_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = module._write
+    write = module.write_whole
 
     def fails_on_the_second_state(path: Path, tensors: State, about: dict[str, str]) -> None:
         if path.name == "state-1.safetensors":
@@ -77,7 +77,7 @@ def test_a_block_without_its_state_is_done_again(tmp_path: Path, monkeypatch: py
             raise OSError(28, "No space left on device")
         write(path, tensors, about)
 
-    monkeypatch.setattr(module, "_write", fails_on_the_second_state)
+    monkeypatch.setattr(module, "write_whole", fails_on_the_second_state)
     with pytest.raises(ArtifactError, match=r"cannot keep the work so far in .*No space left"):
         list(sweep(3, Journal(tmp_path, "a"), start, step, silent))
     monkeypatch.undo()
