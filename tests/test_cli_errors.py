@@ -131,6 +131,8 @@ def test_an_interrupted_run_leaves_no_folder(place: Path, number: signal.Signals
         ("--table-bits", "5", "Invalid value for '--table-bits'", 2),
         ("--recipe", "dareq-reverence", "unknown recipe 'dareq-reverence'; did you mean 'dareq-reference'?", 1),
         ("--recipe", "rtn:self", "recipe 'rtn' has no setting 'tier'", 1),
+        ("--recipe", "rtn+power=2", "recipe 'rtn' has no setting 'power'", 1),
+        ("--recipe", "dareq+descent=-1", "descent is -1", 1),
         ("--recipe", "rtn@32", "names more than a recipe; use --group-size", 1),
         ("--samples", "4", "has no setting 'samples'", 1),
         ("--skip", "*.nothing", "matches no linear layer", 1),

@@ -111,6 +111,13 @@ def test_from_end_to_end_in_processes_of_their_own(place: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("orders")
+def test_settings_of_one_row(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run(capsys, "dareq:weights,dareq:weights+scale_search=false,rtn")["rows"]
+    searched, plain, rtn = [row["runs"][0]["scores"]["a"]["nll"] for row in rows]
+    assert plain == rtn != searched
+
+
+@pytest.mark.usefixtures("orders")
 def test_scores_are_those_of_parity(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from dareq_runtime.parity import chain, compare
     from dareq_runtime.tokens import read_tokens
@@ -243,6 +250,9 @@ def test_a_damaged_ledger_is_refused(place: Path, capsys: pytest.CaptureFixture[
         (["--recipes", "rtm"], "unknown recipe 'rtm'; did you mean 'rtn'?", 1),
         (["--recipes", "hq"], "did you mean 'hqq'?", 1),
         (["--recipes", "hqq:self"], "hqq has no tiers", 1),
+        (["--recipes", "hqq+power=2@64"], "hqq has no tiers or settings; write hqq@64/4", 1),
+        (["--recipes", "dareq+descend=2"], "recipe 'dareq' has no setting 'descend'", 1),
+        (["--recipes", "dareq+descent=two"], "descent is 'two'", 1),
         (["--recipes", "rtn:self"], "recipe 'rtn' has no setting 'tier'", 1),
         (["--recipes", "gptq"], "recipe 'gptq' needs --calibration FILE", 1),
         (["--recipes", "gptq", "--calibration", "no.txt"], "there is no calibration file no.txt", 1),

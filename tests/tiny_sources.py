@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import (
     Gemma2Config,
     GPTNeoXConfig,
@@ -64,3 +65,8 @@ def open_source(folder: Path, work: Path | None = None, **options: object) -> So
 
 def some_ids(windows: int = 5, length: int = 20) -> torch.Tensor:
     return torch.randint(3, 96, (windows, length), generator=torch.Generator().manual_seed(1))
+
+
+def stored(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything in a folder's weight files."""
+    return {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +26,46 @@ class Stream:
     hidden: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Passage:
+    """What one pass of a stream through its block showed.
+
+    Attributes:
+        inputs: Layer → what it was given, [S, T, K] in the decoder's precision.
+        hidden: Hidden states after the block, float32 [S, T, D].
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    hidden: torch.Tensor
+
+
+@torch.no_grad()
+def observe(decoder: Decoder, index: int, stream: Stream, names: Sequence[str]) -> Passage:
+    """Run a stream's block and keep what the named layers are given."""
+    inputs: dict[str, torch.Tensor] = {}
+    hidden = torch.empty_like(stream.hidden)
+    for part in decoder.batches(hidden):
+
+        def note(name: str, part: slice = part) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+            def hook(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+                x = given[0].to(getattr(torch, decoder.compute)).reshape(*hidden[part].shape[:2], -1)
+                if name not in inputs:
+                    inputs[name] = x.new_empty(len(hidden), *x.shape[1:])
+                inputs[name][part] = x
+
+            return hook
+
+        handles = [stream.block.get_submodule(name).register_forward_pre_hook(note(name)) for name in names]
+        try:
+            hidden[part] = decoder.forward(stream.block, index, stream.hidden[part])
+        finally:
+            for handle in handles:
+                handle.remove()
+    return Passage(inputs, hidden)
+
+
 def gather(
-    decoder: Decoder, index: int, stream: Stream, names: Sequence[str], reference: Stream | None = None
+    decoder: Decoder, index: int, stream: Stream, names: Sequence[str], reference: Passage | None = None
 ) -> dict[str, Moments]:
     """Moments of what the named layers are given.
 
@@ -36,7 +74,7 @@ def gather(
         index: Which block the streams are at.
         stream: Where the inputs come from.
         names: Layers, by name in the block; of those that share an input, one is enough.
-        reference: Gather cross moments with this stream's inputs too.
+        reference: Gather cross moments with its inputs too.
     """
     found = {
         name: Moments(matrix_of(stream.block.get_submodule(name)).shape[1], cross=reference is not None)
@@ -44,7 +82,6 @@ def gather(
     }
     for part in decoder.batches(stream.hidden):
         here = decoder.inputs(stream.block, index, stream.hidden[part], names)
-        there = reference and decoder.inputs(reference.block, index, reference.hidden[part], names)
         for name, x in here.items():
-            found[name].add(x, reference=there[name] if there else None)
+            found[name].add(x, reference=reference.inputs[name][part].view_as(x) if reference else None)
     return found

@@ -1,8 +1,8 @@
 """Journal: what a block-wise recipe has done so far, on disk, so that the same call goes on where it stopped.
 
-The folder holds ``settings.txt``, a digest of everything that decides the result, ``block-<i>.safetensors`` for every
-finished block, and ``state-<i>.safetensors``, the activations after the last finished one. Each file appears whole or
-not at all; a block counts as finished when its state is there. Other files in the folder are left alone.
+The folder holds ``block-<i>.safetensors`` for every finished block, and ``state-<i>.safetensors``, the activations
+after the last finished one and a digest of everything that decides the result. A block counts as finished when its
+state is there. Other files in the folder are left alone.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from dareq_edge.errors import ArtifactError
+from dareq_edge.kept import keep, reading
 from dareq_edge.progress import Progress
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change, Recipe, Source, recipe_json
@@ -65,12 +62,12 @@ class Journal:
     def __init__(self, folder: Path, settings: str) -> None:
         self._folder = folder
         self._settings = settings
-        path = folder / "settings.txt"
-        if not (path.is_file() and path.read_text(encoding="utf-8") == settings):
-            for old in [*folder.glob("block-*"), *folder.glob("state-*")]:
-                old.unlink()
         self.done = self._finished()
         """Blocks that need not be done again."""
+        if self.done and self._others_settings():
+            for old in [*folder.glob("block-*"), *folder.glob("state-*")]:
+                old.unlink()
+            self.done = 0
 
     def changes(self, block: int) -> list[Change]:
         """What a finished block changed.
@@ -78,7 +75,7 @@ class Journal:
         Raises:
             ArtifactError: The file is damaged.
         """
-        with self._reading(self._block(block)), safe_open(self._block(block), framework="pt") as file:
+        with reading(self._block(block), self._folder) as file:
             about = file.metadata()
             specs: dict[str, dict[str, object]] = json.loads(about["specs"])
             found: list[Change] = []
@@ -96,9 +93,8 @@ class Journal:
         Raises:
             ArtifactError: The file is damaged.
         """
-        with self._reading(self._state(self.done - 1)):
-            found: State = load_file(self._state(self.done - 1))
-        return found
+        with reading(self._state(self.done - 1), self._folder) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     def commit(self, changes: Sequence[Change], state: State) -> None:
         """Write down that the next block is finished.
@@ -115,34 +111,23 @@ class Journal:
                 tensors[f"{target}:scales"] = torch.from_numpy(value.scales)
         specs = {target: value.spec.to_json() for target, value in changes if isinstance(value, QuantizedTensor)}
         about = {"targets": json.dumps([target for target, _ in changes]), "specs": json.dumps(specs)}
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / "settings.txt").write_text(self._settings, encoding="utf-8")
-            write_whole(self._block(self.done), tensors, about)
-            write_whole(self._state(self.done), state, {})
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"cannot keep the work so far in {self._folder} ({error}); free some disk and run again"
-            ) from error
+        keep(self._block(self.done), tensors, about)
+        keep(self._state(self.done), state, {"settings": self._settings})
         for old in self._folder.glob("state-*"):
             if old != self._state(self.done):
                 old.unlink()
         self.done += 1
-
-    @contextmanager
-    def _reading(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{path} cannot be read ({error}); remove {self._folder} and run again from the start"
-            ) from error
 
     def _block(self, index: int) -> Path:
         return self._folder / f"block-{index}.safetensors"
 
     def _state(self, index: int) -> Path:
         return self._folder / f"state-{index}.safetensors"
+
+    def _others_settings(self) -> bool:
+        path = self._state(self.done - 1)
+        with reading(path, self._folder) as file:
+            return (file.metadata() or {}).get("settings") != self._settings
 
     def _finished(self) -> int:
         states = [int(p.stem.removeprefix("state-")) for p in self._folder.glob("state-*.safetensors")]
@@ -175,10 +160,3 @@ def sweep(
         journal.commit(changes, state)
         yield from changes
     progress("quantizing blocks", count, count)
-
-
-def write_whole(path: Path, tensors: State, about: dict[str, str]) -> None:
-    """A safetensors file that appears when it is complete."""
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=about)
-    partial.replace(path)

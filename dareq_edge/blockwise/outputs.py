@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from dareq_edge.blockwise.journal import write_whole
 from dareq_edge.blockwise.walk import Decoder
-from dareq_edge.errors import ArtifactError
+from dareq_edge.kept import keep, reading
 from dareq_edge.progress import Progress
 
 CHUNK = 2048
@@ -47,13 +45,10 @@ class Outputs:
         path = self._path(block)
         if not path.is_file():
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("settings") != self.settings:
-                    return None
-                return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{path} cannot be read ({error}); remove it and run again") from error
+        with reading(path) as file:
+            if (file.metadata() or {}).get("settings") != self.settings:
+                return None
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
 
     def save(self, block: int, moments: dict[str, torch.Tensor]) -> None:
         """Keep them in bfloat16: half the space, and far more exact than what they are estimated from.
@@ -61,14 +56,8 @@ class Outputs:
         Raises:
             ArtifactError: The disk is full or the place cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            short = {name: value.bfloat16() for name, value in moments.items()}
-            write_whole(self._path(block), short, {"settings": self.settings})
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"cannot keep the work so far in {self.folder} ({error}); free some disk and run again"
-            ) from error
+        short = {name: value.bfloat16() for name, value in moments.items()}
+        keep(self._path(block), short, {"settings": self.settings})
 
     def _path(self, block: int) -> Path:
         return self.folder / f"outputs-{block}.safetensors"
@@ -130,8 +119,10 @@ def _through(decoder: Decoder, index: int, given: torch.Tensor, slope: torch.Ten
             rows = grad.reshape(-1, grad.shape[-1]).float()
             for start in range(0, rows.shape[1], CHUNK):
                 part = rows[:, start : start + CHUNK]
-                total = found.setdefault(f"{name}:{start}", torch.zeros(part.shape[1], part.shape[1]))
-                total.addmm_(part.T, part, alpha=1 / slope[..., 0].numel())
+                key = f"{name}:{start}"
+                if key not in found:
+                    found[key] = torch.zeros(part.shape[1], part.shape[1])
+                found[key].addmm_(part.T, part, alpha=1 / slope[..., 0].numel())
 
         def hook(_: object, __: object, y: torch.Tensor) -> None:
             y.register_hook(add)  # type: ignore[no-untyped-call]

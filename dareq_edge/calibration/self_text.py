@@ -15,16 +15,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from dareq_edge.calibration.decode import Writer, fast_dtype, writing_model
-from dareq_edge.errors import ArtifactError, CheckpointError, SpecError
+from dareq_edge.errors import CheckpointError, SpecError
+from dareq_edge.kept import keep, reading
 from dareq_edge.progress import Progress, silent
 from dareq_edge.recipes import Source
 
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2)
-_ROWS = 128
+_ROWS = 256
 _CACHE = 2 << 30  # bytes of keys and values at a time; more rows than that allows go one batch after another
 _PART = 128  # tokens whose probabilities are added up first when one is drawn
 _FEW = 16  # rows drawn at a time, so that their distributions stay in the cache
@@ -136,7 +135,7 @@ class _Draft:
     def open(cls, path: Path, settings: str, shape: tuple[int, int]) -> _Draft:
         draft = cls(path, settings, torch.zeros(shape, dtype=torch.int64))
         if path.is_file():
-            with draft._reading() as file:
+            with reading(path) as file:
                 about = file.metadata() or {}
                 if about.get("settings") == settings:
                     draft.tokens = file.get_tensor("tokens")
@@ -145,28 +144,14 @@ class _Draft:
 
     def memory(self) -> dict[str, torch.Tensor]:
         """What the model remembered at ``step``."""
-        with self._reading() as file:
+        with reading(self.path) as file:
             return {name: file.get_tensor(name) for name in file.keys() if name != "tokens"}  # noqa: SIM118
 
     def keep(self, done: int, step: int, memory: dict[str, torch.Tensor]) -> None:
         """Write everything down; the file appears whole or not at all."""
         self.done, self.step = done, step
         about = {"settings": self.settings, "done": str(done), "step": str(step)}
-        partial = self.path.with_suffix(".partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"tokens": self.tokens, **memory}, partial, metadata=about)
-            partial.replace(self.path)
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"cannot keep the text so far in {self.path.parent} ({error}); free some disk and run again"
-            ) from error
-
-    def _reading(self) -> safe_open:
-        try:
-            return safe_open(self.path, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{self.path} cannot be read ({error}); remove it and run again") from error
+        keep(self.path, {"tokens": self.tokens, **memory}, about)
 
 
 def _write_batch(

@@ -47,10 +47,11 @@ GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING,
 Recipe = Annotated[
     str,
     _option(
-        f"How codes and scales are chosen, NAME or NAME:TIER; names: {', '.join(_RECIPES)}.",
+        f"How codes and scales are chosen, NAME, NAME:TIER, with settings NAME:TIER+SETTING=VALUE; "
+        f"names: {', '.join(_RECIPES)}.",
         _QUANTIZING,
         "--recipe",
-        metavar="NAME[:TIER]",
+        metavar="NAME[:TIER][+SETTING=VALUE…]",
         autocompletion=lambda: _RECIPES,
     ),
 ]

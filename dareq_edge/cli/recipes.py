@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dareq_edge.cli.options import DEFAULT_RECIPE
+from dareq_edge.comparison.variants import parse_variant
 from dareq_edge.errors import SpecError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class RecipeChoice:
     """The user's choice; see the options of the same names. What is ``None`` is left to the recipe.
 
     Attributes:
-        recipe: NAME or NAME:TIER.
+        recipe: NAME, NAME:TIER, and settings, see ``comparison.variants``.
         tier: The tier, if it is not part of ``recipe``.
         calibration: A text file, or a .npy file of token ids.
         seed: For recipes that draw at random.
@@ -45,10 +46,13 @@ class RecipeChoice:
             raise SpecError(
                 f"--recipe {self.recipe} names more than a recipe; use --group-size and --bits for the rest"
             )
-        name, colon, tier = self.recipe.partition(":")
-        if colon and self.tier not in (None, tier):
-            raise SpecError(f"--recipe {self.recipe} and --tier {self.tier} contradict each other; drop one of them")
-        return make_recipe(name, self.settings | ({"tier": tier} if colon else {}))
+        variant = parse_variant(self.recipe, group_size=None, bits=4)
+        given, own = self.settings, variant.values
+        for name in sorted(set(given) & set(own)):
+            if given[name] != own[name]:
+                option = f"--{name.replace('_', '-')} {given[name]}"
+                raise SpecError(f"--recipe {self.recipe} and {option} contradict each other; drop one of them")
+        return make_recipe(variant.name, given | own)
 
     @property
     def settings(self) -> dict[str, object]:

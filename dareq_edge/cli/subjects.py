@@ -59,8 +59,8 @@ def make_subjects(variants: Sequence[Variant], base: QuantOptions, choice: Recip
     for variant in variants:
         options = replace(base, bits=variant.bits, group_size=variant.group_size)
         if variant.name in dequantized.names():
-            if variant.tier is not None:
-                raise SpecError(f"{variant.name} has no tiers; write {variant.name}{variant.form}")
+            if variant.values:
+                raise SpecError(f"{variant.name} has no tiers or settings; write {variant.name}{variant.form}")
             method = dequantized.build(variant.name)
             options = replace(options, scale_dtype="float32")  # their own published form
             subjects.append(Subject(variant, options, ((None, method),), storable=False))
@@ -84,7 +84,7 @@ def _seeded(
     variant: Variant, given: dict[str, object], seeds: int, first: int, *, seeded: bool
 ) -> tuple[tuple[int | None, Recipe], ...]:
     """One recipe per seed; a recipe can say with ``random`` that its settings leave nothing to chance."""
-    settings = given | ({} if variant.tier is None else {"tier": variant.tier})
+    settings = given | variant.values
     recipe = make_recipe(variant.name, settings)
     if not seeded or not getattr(recipe, "random", True):
         return ((None, recipe),)

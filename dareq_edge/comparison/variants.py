@@ -1,7 +1,11 @@
-"""How a recipe is written on the command line: NAME[:TIER][@GROUP][/BITS], e.g. "dareq:weights@64/3"."""
+"""How a recipe is written on the command line: NAME[:TIER][+SETTING=VALUE…][@GROUP][/BITS].
+
+E.g. "dareq:weights@64/3" or "dareq+tuning=0+descent=1".
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -9,8 +13,10 @@ from dareq_edge.errors import SpecError
 from dareq_edge.spec import QuantSpec
 
 _FORM = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9_-]*)(:(?P<tier>[a-z0-9_-]+))?(@(?P<group>[a-z0-9]+))?(/(?P<bits>[0-9]+))?"
+    r"(?P<name>[a-z0-9][a-z0-9_-]*)(:(?P<tier>[a-z0-9_-]+))?(?P<settings>(\+[a-z_]+=[A-Za-z0-9_.-]+)*)"
+    r"(@(?P<group>[a-z0-9]+))?(/(?P<bits>[0-9]+))?"
 )
+_ELSEWHERE = {"tier": "NAME:TIER", "seed": "--seed", "calibration": "--calibration"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +28,26 @@ class Variant:
         tier: ``None`` is the recipe's own.
         group_size: Input channels per scale; ``None`` is per output channel.
         bits: Bits per code.
+        settings: Of the recipe, as written: (field, value).
     """
 
     name: str
     tier: str | None
     group_size: int | None
     bits: int
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Settings and tier by field: numbers, true, false and null as JSON has them, all else as text."""
+        given = {name: _value(text) for name, text in self.settings}
+        return given if self.tier is None else {"tier": self.tier, **given}
 
     @property
     def family(self) -> str:
-        """Name and tier: what points on one curve have in common."""
-        return self.name if self.tier is None else f"{self.name}:{self.tier}"
+        """All but group and bits: what points on one curve have in common."""
+        tier = "" if self.tier is None else f":{self.tier}"
+        return self.name + tier + "".join(f"+{name}={value}" for name, value in self.settings)
 
     @property
     def form(self) -> str:
@@ -58,7 +73,9 @@ def parse_variant(text: str, *, group_size: int | None, bits: int) -> Variant:
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
-        raise SpecError(f"{text!r} is not a recipe; write NAME[:TIER][@GROUP or @channel][/BITS], e.g. rtn@64/3")
+        raise SpecError(
+            f"{text!r} is not a recipe; write NAME[:TIER][+SETTING=VALUE][@GROUP or @channel][/BITS], e.g. rtn@64/3"
+        )
     group = found["group"]
     if group == "channel":
         group_size = None
@@ -66,12 +83,25 @@ def parse_variant(text: str, *, group_size: int | None, bits: int) -> Variant:
         if not group.isdecimal():
             raise SpecError(f"recipe {text!r} names group {group!r}; use channel, 16, 32, 64, 128 or 256")
         group_size = int(group)
-    variant = Variant(found["name"], found["tier"], group_size, int(found["bits"] or bits))
+    settings = tuple((name, value) for name, _, value in (s.partition("=") for s in found["settings"].split("+")[1:]))
+    for name, _ in settings:
+        if name in _ELSEWHERE:
+            raise SpecError(f"recipe {text!r} sets {name} with a plus; use {_ELSEWHERE[name]}")
+        if len([s for s in settings if s[0] == name]) > 1:
+            raise SpecError(f"recipe {text!r} sets {name} twice; drop one")
+    variant = Variant(found["name"], found["tier"], group_size, int(found["bits"] or bits), settings)
     try:
         QuantSpec(variant.bits, variant.group_size)
     except SpecError as error:
         raise SpecError(f"recipe {text!r} cannot be: {error}") from error
     return variant
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def parse_variants(text: str, *, group_size: int | None, bits: int) -> list[Variant]:

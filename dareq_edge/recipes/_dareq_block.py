@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dareq_edge.blockwise.attention import Values, find_values, value_moments
-from dareq_edge.blockwise.gather import Stream, gather
+from dareq_edge.blockwise.gather import Passage, Stream, gather, observe
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import State
 from dareq_edge.blockwise.outputs import CHUNK, Outputs
@@ -51,9 +51,14 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """Where the walk is: ``state`` holds hidden states "hidden" and, where needed, the float model's, "float".
+    """Where the walk is.
 
-    ``outputs`` are the output moments of all blocks, if they are used.
+    Attributes:
+        decoder: The model.
+        index: The block.
+        state: Hidden states "hidden" and, where needed, the float model's, "float", for the same text, and "teacher",
+            for another.
+        outputs: Output moments of all blocks, if they are used.
     """
 
     decoder: Decoder
@@ -68,6 +73,14 @@ class Walk:
     def spec(self, layer: str) -> QuantSpec:
         """How a layer of the block is quantized."""
         return self.decoder.skeleton.source.plan[f"{self.decoder.path(self.index)}.{layer}"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reference:
+    """The float model's way through the block: what it was given, and what it made of it."""
+
+    before: Stream
+    passage: Passage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,32 +100,40 @@ class _Rows:
 
 def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     """Quantize the layers of a block in the order they run, and bring the state behind it."""
-    decoder, index = walk.decoder, walk.index
+    decoder, index, state = walk.decoder, walk.index, walk.state
     stream = walk.stream("hidden")
-    reference = walk.stream("float") if "float" in walk.state else None
     values = find_values(decoder, stream.block, index) if parts.attention_moments else None
+    groups = input_groups(decoder, stream.block, index)
+    original = decoder.block(index) if {"float", "teacher"} & set(state) else None
+    reference = None
+    if original and parts.correction:
+        before = Stream(original, state["float"])
+        reference = _Reference(before, observe(decoder, index, before, [group[0] for group in groups]))
     changes: list[Change] = []
-    for group in input_groups(decoder, stream.block, index):
-        rows = _rows_of_group(
-            walk, stream, reference if parts.correction else None, group, values, parts.attention_mix
-        )
+    for group in groups:
+        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
         changes += _quantize_group(walk, stream, group, rows, parts, label)
-    for one in (stream, reference) if reference else (stream,):
-        decoder.advance(one.block, index, one.hidden)
+    decoder.advance(stream.block, index, stream.hidden)
+    for name in ("float", "teacher"):
+        if name == "float" and reference:
+            state[name] = reference.passage.hidden
+        elif original and name in state:
+            decoder.advance(original, index, state[name])
     return changes
 
 
 def _rows_of_group(
-    walk: Walk, stream: Stream, reference: Stream | None, group: list[str], values: Values | None, mix: float
+    walk: Walk, stream: Stream, reference: _Reference | None, group: list[str], values: Values | None, mix: float
 ) -> list[_Rows]:
     """All rows of layers that share an input, with their moments."""
-    plain = gather(walk.decoder, walk.index, stream, group[:1], reference)[group[0]]
+    before, passage = (reference.before, reference.passage) if reference else (None, None)
+    plain = gather(walk.decoder, walk.index, stream, group[:1], passage)[group[0]]
     second, cross = plain.second, plain.cross if reference else None
     rest = {name: torch.ones(len(matrix_of(stream.block.get_submodule(name))), dtype=torch.bool) for name in group}
     found: list[_Rows] = []
     if values and values.layer in group:
         for rows, own in zip(
-            values.rows, value_moments(walk.decoder, walk.index, stream, values, reference), strict=True
+            values.rows, value_moments(walk.decoder, walk.index, stream, values, before), strict=True
         ):
             here = torch.arange(rows.start, rows.stop)
             rest[values.layer][here] = False

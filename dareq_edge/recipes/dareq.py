@@ -79,6 +79,8 @@ class DareQ:
             ``rounding.rows``; 0 is none.
         row_damping: Fraction of the mean diagonal added to those.
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
+        tuning_share: Tier self: windows written for tuning alone, per window of ``samples``; 0 tunes on those
+            themselves, which rounding has fitted already.
         tuning_batch: Windows per step.
         tuning_rate: Adam's learning rate, relative to what is tuned.
         compute: Precision of the blocks' matrix products; "auto" is bfloat16 where the processor multiplies it fast.
@@ -112,6 +114,7 @@ class DareQ:
     row_feedback: int | None = None
     row_damping: float | None = None
     tuning: int | None = None
+    tuning_share: float = 0.67
     tuning_batch: int = 2
     tuning_rate: float = 1e-3
     compute: Literal["auto"] | Compute = "auto"
@@ -129,6 +132,7 @@ class DareQ:
         _checks.choice(parts, "power", POWERS)
         _checks.whole(parts, "descent", "row_feedback", "tuning")
         _ = self._tuning
+        _checks.number(self, "tuning_share")
         _checks.number(parts, "entropy_weight", "attention_mix", "row_damping")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
@@ -178,20 +182,22 @@ class DareQ:
         parts = self.chosen
         decoder = Decoder.open(source, compute=parts.compute)
         yield from outside_changes(source, decoder)
-        ids = self._tokens(source, progress)
+        ids, fresh = self._texts(source, progress)
+        settings = digest(source, self, {"ids": ids, "fresh": fresh})
+        outputs = Outputs(source.work, settings) if parts.row_feedback else None
+        if outputs:
+            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
 
         def start() -> State:
             hidden = decoder.embed(ids)
-            alone = not (parts.correction or parts.tuning)
-            return {"hidden": hidden} if alone else {"hidden": hidden, "float": hidden.clone()}
+            state = {"hidden": hidden}
+            if parts.correction or (parts.tuning and not len(fresh)):
+                state["float"] = hidden.clone()
+            return state | ({"teacher": decoder.embed(fresh)} if len(fresh) else {})
 
         def step(index: int, state: State) -> list[Change]:
             return quantize_block(Walk(decoder, index, state, outputs), parts, self.label)
 
-        settings = digest(source, self, {"ids": ids})
-        outputs = Outputs(source.work, settings) if parts.row_feedback else None
-        if outputs:
-            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
         journal = Journal(source.work, settings)
         walked = sweep(decoder.count, journal, start, step, progress)
         if not parts.tuning:
@@ -200,22 +206,26 @@ class DareQ:
         for _ in walked:  # kept in the journal, where tuning finds it
             pass
         blocks = [journal.changes(index) for index in range(decoder.count)]
-        yield from tune(decoder, blocks, journal.state()["float"], ids, self._tuning, progress)
+        name, text = ("teacher", fresh) if len(fresh) else ("float", ids)
+        yield from tune(decoder, blocks, journal.state()[name], text, self._tuning, progress)
 
-    def _tokens(self, source: Source, progress: Progress) -> torch.Tensor:
-        """What the decoder is run on: int64 [S, T]."""
+    def _texts(self, source: Source, progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the decoder is run on, int64 [S, T], and what tuning alone sees, [0 or more, T]."""
         context = source.checkpoint.context_length
         if self.tier == "analytic":
-            return uniform_tokens(source, self.probe, min(self.probe_length, context))
-        return self_text(
+            ids = uniform_tokens(source, self.probe, min(self.probe_length, context))
+            return ids, ids[:0]
+        fresh = round(self.tuning_share * self.samples) if self.chosen.tuning else 0
+        ids = self_text(
             source,
-            samples=self.samples,
+            samples=self.samples + fresh,
             length=min(self.sample_length, context),
             seed=self.seed,
             temperatures=self.temperatures,
             work=source.work,
             progress=progress,
         )
+        return ids[: self.samples], ids[self.samples :]
 
     def _by_weights(self, source: Source, progress: Progress) -> Iterator[Change]:
         """Every matrix alone."""

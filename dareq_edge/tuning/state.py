@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from dareq_edge.errors import ArtifactError
+from dareq_edge.kept import keep, reading
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
 from dareq_edge.tuning.settings import Tuning
@@ -54,14 +52,11 @@ class Saved:
         """
         if not self.path.is_file():
             return None
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                about: Mapping[str, str] = file.metadata() or {}
-                if about.get("settings") != self.settings:
-                    return None
-                return int(about["step"]), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ArtifactError(f"{self.path} cannot be read ({error}); remove it and run again") from error
+        with reading(self.path) as file:
+            about: Mapping[str, str] = file.metadata() or {}
+            if about.get("settings") != self.settings:
+                return None
+            return int(about["step"]), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
     def save(self, step: int, tensors: dict[str, torch.Tensor]) -> None:
         """Replace the state.
@@ -69,15 +64,7 @@ class Saved:
         Raises:
             ArtifactError: The disk is full or the place cannot be written.
         """
-        partial = self.path.with_suffix(".partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata={"settings": self.settings, "step": str(step)})
-            partial.replace(self.path)
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"cannot keep the work so far in {self.path.parent} ({error}); free some disk and run again"
-            ) from error
+        keep(self.path, tensors, {"settings": self.settings, "step": str(step)})
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
 from dareq_edge.blockwise.text import sample_windows
@@ -21,6 +20,7 @@ from dareq_edge.recipes.awq import Awq
 from dareq_edge.reference import load_reference
 from dareq_edge.spec import QuantSpec
 from tiny_models import SPECIAL, save_random, tiny_opt
+from tiny_sources import stored
 from tolerances import AWQ_8_BITS, AWQ_OF_NEAREST, GPTQ_SAME_CODES
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -40,10 +40,6 @@ def recipe(folder: Path, **changes: object) -> Awq:
     path = folder / "text.npy"
     np.save(path, np.random.default_rng(0).integers(3, 96, size=600))
     return Awq(**{"calibration": str(path), "samples": 6, "sample_length": 24} | changes)
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 def nearest(weight: torch.Tensor, spec: QuantSpec) -> torch.Tensor:

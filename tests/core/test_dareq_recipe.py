@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from dareq_edge.errors import SpecError
@@ -21,7 +21,7 @@ from dareq_edge.reference import load_reference
 from dareq_edge.rounding.codes import nearest
 from dareq_edge.rounding.search import absmax_scales, search_scales
 from dareq_edge.spec import QuantSpec
-from tiny_sources import FAMILIES, OPTS, make, open_source
+from tiny_sources import FAMILIES, OPTS, make, open_source, stored
 from tolerances import SAME_WEIGHTS
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -32,10 +32,6 @@ Shelf = Callable[[dict[str, object]], dict[str, torch.Tensor]]
 def recipe(tier: str = "self", **changes: object) -> Recipe:
     small = {"samples": 5, "sample_length": 24, "probe": 5, "probe_length": 24, "compute": "float32"}
     return build("dareq", {"tier": tier, **small} | ({"tuning": 0} if tier == "self" else {}) | changes)
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 def same(a: Path, b: Path) -> bool:
@@ -83,7 +79,15 @@ def interrupted(call: int, source: Path, out: Path, made: Recipe) -> list[tuple[
     return calls
 
 
-@pytest.mark.parametrize(("tier", "changes"), [("self", {"tuning": 3}), ("self", {}), ("analytic", {})])
+@pytest.mark.parametrize(
+    ("tier", "changes"),
+    [
+        ("self", {"tuning": 3}),
+        ("self", {"tuning": 2, "tuning_share": 0, "correction": False}),
+        ("self", {"row_feedback": 3}),
+        ("analytic", {}),
+    ],
+)
 def test_goes_on_where_it_stopped_with_the_same_bits(tmp_path: Path, tier: str, changes: dict[str, object]) -> None:
     source, made = make(tmp_path / "m", "llama"), recipe(tier, **changes)
     calls = interrupted(10**9, source, tmp_path / "straight", made)
@@ -129,6 +133,8 @@ def in_first_block(names: set[str]) -> set[str]:
 EVERY = {f"self_attn.{x}_proj.weight" for x in "qkvo"} | {f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")}
 AFTER_FIRST = EVERY - {f"self_attn.{x}_proj.weight" for x in "qkv"}
 
+BETWEEN_ROWS = EVERY - {"self_attn.k_proj.weight", "self_attn.v_proj.weight"}  # 32 rows or fewer are one strip
+
 
 @pytest.mark.parametrize(
     ("changes", "base", "want"),
@@ -148,6 +154,8 @@ AFTER_FIRST = EVERY - {f"self_attn.{x}_proj.weight" for x in "qkv"}
         ({"descent": 0}, {}, EVERY),
         ({"refit": False}, {}, EVERY),
         ({"damping": 0.2}, {}, EVERY),
+        ({"row_feedback": 3}, {}, BETWEEN_ROWS),
+        ({"row_damping": 0.1}, {"row_feedback": 3}, BETWEEN_ROWS),
         ({"seed": 1}, {}, EVERY),
         ({"temperatures": (2.0,)}, {}, EVERY),
     ],
@@ -221,6 +229,9 @@ def test_uniform_tokens(tmp_path: Path) -> None:
         ({"tier": "all"}, "tier is 'all'; use one of self, analytic, weights"),
         ({"tier": "weights", "correction": True}, "correction needs inputs, and tier weights has none"),
         ({"tier": "weights", "tuning": 5}, "tuning needs inputs"),
+        ({"tier": "weights", "row_feedback": 5}, "row_feedback needs inputs"),
+        ({"row_feedback": -1}, "row_feedback is -1"),
+        ({"tuning_share": -1}, "tuning_share is -1"),
         ({"power": 3}, "power is 3; use one of 2, 4, 8"),
         ({"descent": -1}, "descent is -1"),
         ({"entropy_weight": -0.1}, "entropy_weight is -0.1; use a number 0 or more"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -28,6 +27,7 @@ from dareq_edge.rounding.feedback import feedback
 from dareq_edge.rounding.scales import published_scales
 from dareq_edge.spec import QuantSpec
 from tiny_models import SPECIAL, save_random, tiny_opt
+from tiny_sources import stored
 from tolerances import EXPORT_FP32, GPTQ_OF_NEAREST, GPTQ_SAME_CODES
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -51,10 +51,6 @@ def tokens(folder: Path, count: int = 600, vocab: int = 96) -> str:
 
 def recipe(folder: Path, **changes: object) -> Gptq:
     return Gptq(**{"calibration": tokens(folder), "samples": 6, "sample_length": 24} | changes)
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 def published(model: torch.nn.Module, ids: torch.Tensor, stages: list[list[str]], spec: QuantSpec) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dareq_edge.blockwise import journal as module
+from dareq_edge import kept
 from dareq_edge.blockwise.journal import Journal, State, sweep
 from dareq_edge.errors import ArtifactError
 from dareq_edge.progress import silent
@@ -65,19 +65,19 @@ def test_other_settings_remove_the_blocks_and_nothing_else(tmp_path: Path) -> No
     Journal(tmp_path, "a").commit(changes(0), start())
     (tmp_path / "text.npy").write_bytes(b"kept")
     assert Journal(tmp_path, "b").done == 0
-    assert [p.name for p in tmp_path.glob("*.*")] in (["text.npy", "settings.txt"], ["settings.txt", "text.npy"])
+    assert [p.name for p in tmp_path.glob("*.*")] == ["text.npy"]
 
 
 def test_a_block_without_its_state_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = module.write_whole
+    save = kept.save_file
 
-    def fails_on_the_second_state(path: Path, tensors: State, about: dict[str, str]) -> None:
-        if path.name == "state-1.safetensors":
-            path.with_suffix(".partial").write_bytes(b"half")
+    def fails_on_the_second_state(tensors: State, path: Path, metadata: dict[str, str]) -> None:
+        if path.name == "state-1.partial":
+            path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        write(path, tensors, about)
+        save(tensors, path, metadata)
 
-    monkeypatch.setattr(module, "write_whole", fails_on_the_second_state)
+    monkeypatch.setattr(kept, "save_file", fails_on_the_second_state)
     with pytest.raises(ArtifactError, match=r"cannot keep the work so far in .*No space left"):
         list(sweep(3, Journal(tmp_path, "a"), start, step, silent))
     monkeypatch.undo()
@@ -90,8 +90,8 @@ def test_a_block_without_its_state_is_done_again(tmp_path: Path, monkeypatch: py
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    Journal(tmp_path, "a").commit(changes(0), start())
-    for name in ("state-0.safetensors", "block-0.safetensors"):
+    for name in ("block-0.safetensors", "state-0.safetensors"):
+        Journal(tmp_path, name).commit(changes(0), start())
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(ArtifactError, match=rf"{name} cannot be read .* remove "):
-            list(sweep(2, Journal(tmp_path, "a"), start, step, silent))
+            list(sweep(2, Journal(tmp_path, name), start, step, silent))

@@ -21,6 +21,7 @@ from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.reference import load_reference
 from tiny_models import SPECIAL, TRANSPOSED, save_random, tiny_opt
+from tiny_sources import stored
 from tolerances import REFERENCE_CHUNKED
 
 LLAMA = LlamaConfig(
@@ -38,10 +39,6 @@ CHOICES = [
     QuantOptions(table_bits=8, scale_dtype="bfloat16", skip=("*.fc2",)),
     QuantOptions(bits=8, table_bits=4, entropy="probability"),
 ]
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    return {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

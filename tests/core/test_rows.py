@@ -6,46 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from dareq_edge.blockwise.outputs import Outputs, measure_outputs
 from dareq_edge.blockwise.walk import Decoder
-from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.errors import ArtifactError
-from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.progress import silent
-from dareq_edge.recipes import Source
 from dareq_edge.rounding.codes import dequantize, nearest
 from dareq_edge.rounding.descent import descend
 from dareq_edge.rounding.rows import descend_rows, feedback_rows
 from dareq_edge.rounding.search import absmax_scales
 from dareq_edge.spec import QuantSpec
-from tiny_models import save_random, tiny_opt
+from tiny_sources import make, open_source
 from tolerances import DESCENT, OUTPUT_MOMENTS
-
-LLAMA = LlamaConfig(
-    vocab_size=96,
-    hidden_size=64,
-    intermediate_size=100,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    initializer_range=0.2,
-    pad_token_id=0,
-)
 
 
 def opened(folder: Path, family: str) -> Decoder:
-    if family == "opt":
-        tiny_opt(folder / "model")
-    else:
-        save_random(LLAMA, folder / "model")
-    checkpoint = Checkpoint.open(str(folder / "model"))
-    model = checkpoint.empty_model()
-    options = QuantOptions(method="rtn")
-    plan = plan_model(model, options)
-    return Decoder.open(Source(checkpoint, checkpoint.bind(model), plan, model, options, folder / "work"))
+    return Decoder.open(open_source(make(folder / "model", family)))
 
 
 def literal_moments(folder: Path, ids: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:

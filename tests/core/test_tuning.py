@@ -8,42 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 from torch.func import functional_call
-from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM
 
 from dareq_edge.blockwise.walk import Compute, Decoder
-from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.errors import ArtifactError, CheckpointError, SpecError
 from dareq_edge.matrix import matrix_of
-from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.recipes import Change, Source
+from dareq_edge.recipes import Change
 from dareq_edge.tuning.divergence import divergence
 from dareq_edge.tuning.gradients import gather
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.student import opened
 from dareq_edge.tuning.tune import batches, tune
-from tiny_models import SPECIAL, save_random, tiny_opt
+from tiny_models import SPECIAL
+from tiny_sources import OPTS, make, open_source
 from tolerances import TUNING_BF16, TUNING_GRADIENT, TUNING_STORIES
 
 STORIES = Path(__file__).parents[2] / "../shared/data/stories260k"
-SIZES = {
-    "vocab_size": 96,
-    "hidden_size": 64,
-    "intermediate_size": 100,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
-FAMILIES = {
-    "llama": LlamaConfig(**SIZES, num_key_value_heads=2, tie_word_embeddings=True),
-    "qwen3": Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16),
-    "gemma2": Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=16, sliding_window=5),
-    "gpt-neox": GPTNeoXConfig(**SIZES),
-    **SPECIAL,
-}
-OPTS = {"opt": {}, "opt-post": {"do_layer_norm_before": False, "word_embed_proj_dim": 32}}
+FAMILIES = [*OPTS, "llama-tied", "qwen3", "gemma2", "gpt-neox", *SPECIAL]
 
 
 class Case:
@@ -52,7 +34,7 @@ class Case:
     def __init__(
         self,
         folder: Path,
-        family: str = "llama",
+        family: str = "llama-tied",
         *,
         compute: Compute = "float32",
         dtype: torch.dtype = torch.float32,
@@ -60,17 +42,9 @@ class Case:
         **options: object,
     ) -> None:
         self.folder = folder / family
-        if Path(family).is_absolute():
-            pass
-        elif family in OPTS:
-            tiny_opt(self.folder, dtype=dtype, **OPTS[family])
-        else:
-            save_random(FAMILIES[family], self.folder, dtype=dtype)
-        checkpoint = Checkpoint.open(str(self.folder))
-        model = checkpoint.empty_model()
-        chosen = QuantOptions(method="rtn", **options)
-        plan = plan_model(model, chosen)
-        self.source = Source(checkpoint, checkpoint.bind(model), plan, model, chosen, folder / "work")
+        if not Path(family).is_absolute():
+            make(self.folder, family, dtype)
+        self.source = open_source(self.folder, folder / "work", method="rtn", **options)
         self.decoder = Decoder.open(self.source, compute=compute)
         generator = torch.Generator().manual_seed(1)
         self.ids = torch.randint(3, 96, (6, 12), generator=generator) if ids is None else ids
@@ -127,7 +101,7 @@ def whole_loss(case: Case, model: torch.nn.Module, values: dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize("group_size", [None, 16])
-@pytest.mark.parametrize("family", [*OPTS, *FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_streamed_gradients_are_those_of_the_whole_model(tmp_path: Path, family: str, group_size: int | None) -> None:
     case = Case(tmp_path, family, group_size=group_size)
     model, values = reference(case, {})
@@ -171,7 +145,7 @@ def test_divergence_is_autograds(rows: int) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "scales"), [(torch.float32, "float32"), (torch.bfloat16, "bfloat16")])
-@pytest.mark.parametrize("family", ["opt", "opt-post", "llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("family", ["opt", "opt-post", "llama-tied", "gpt2", "gemma3"])
 @pytest.mark.parametrize("group_size", [None, 32])
 def test_the_loss_falls_and_codes_stay(
     tmp_path: Path, family: str, dtype: torch.dtype, scales: str, group_size: int | None

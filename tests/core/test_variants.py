@@ -12,7 +12,10 @@ from dareq_edge.errors import SpecError
 WORD = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True)
 GROUPS = st.sampled_from([None, 16, 32, 64, 128, 256])
 BITS = st.integers(2, 8)
-VARIANTS = st.builds(Variant, WORD, st.none() | WORD, GROUPS, BITS)
+FIELD = st.from_regex(r"[a-z]+(_[a-z]+)*", fullmatch=True).filter(lambda x: x not in ("tier", "seed", "calibration"))
+VALUE = st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)
+SETTINGS = st.lists(st.tuples(FIELD, VALUE), max_size=3, unique_by=lambda pair: pair[0]).map(tuple)
+VARIANTS = st.builds(Variant, WORD, st.none() | WORD, GROUPS, BITS, SETTINGS)
 
 
 @given(VARIANTS, GROUPS, BITS)
@@ -43,6 +46,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_every_part() -> None:
     assert parse_variant("dareq:weights@64/3", group_size=None, bits=4) == Variant("dareq", "weights", 64, 3)
     assert parse_variant("rtn@channel", group_size=64, bits=4) == Variant("rtn", None, None, 4)
+    found = parse_variant("dareq:self+tuning=0+refit=false+compute=float32+damping=1e-2@32", group_size=None, bits=4)
+    assert found.values == {"tier": "self", "tuning": 0, "refit": False, "compute": "float32", "damping": 0.01}
+    assert found.family == "dareq:self+tuning=0+refit=false+compute=float32+damping=1e-2"
+    assert parse_variant("rtn", group_size=None, bits=4).values == {}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,11 @@ def test_every_part() -> None:
         ("rtn@48", "group_size is 48"),
         ("rtn@row", "group 'row'; use channel, 16"),
         ("rtn/9", "bits is 9"),
+        ("dareq+tuning", "is not a recipe"),
+        ("dareq@64+tuning=0", "is not a recipe"),
+        ("dareq+seed=1", "sets seed with a plus; use --seed"),
+        ("dareq+tier=self", "sets tier with a plus; use NAME:TIER"),
+        ("dareq+tuning=0+tuning=1", "sets tuning twice"),
         ("rtn,mse,rtn@channel/4", "names rtn@channel/4 twice"),
     ],
 )

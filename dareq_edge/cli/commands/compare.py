@@ -19,7 +19,8 @@ Recipes = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Comma-separated NAME:TIER@GROUP/BITS, of which only NAME is needed, e.g. rtn,hqq@64,rtn@channel/3; "
+        help="Comma-separated NAME:TIER+SETTING=VALUE@GROUP/BITS, of which only NAME is needed, e.g. "
+        "rtn,hqq@64,rtn@channel/3,dareq+tuning=0; "
         f"names: {', '.join(options.COMPARABLE)}.",
     ),
 ]
