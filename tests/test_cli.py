@@ -12,6 +12,8 @@ from dareq_edge.cli import main
 from dareq_edge.manifest import Manifest
 from tiny_models import tiny_opt
 
+QUICK = ("--recipe", "dareq-reference")  # where the recipe does not matter
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,7 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     tiny_opt(folder / "m")
     np.save(folder / "t.npy", np.random.default_rng(0).integers(3, 96, 400))
-    assert main(["quantize", str(folder / "m"), "--out", str(folder / "q")]) == 0
+    assert main(["quantize", str(folder / "m"), "--out", str(folder / "q"), *QUICK]) == 0
     assert main(["export", str(folder / "q"), "--out", str(folder / "o")]) == 0
     return folder
 
@@ -60,7 +62,7 @@ def test_deploy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_parts_give_what_deploy_gives(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = place / "parts"
-    assert call(capsys, "deploy", place / "m", "--out", out, "--no-eval")[0] == 0
+    assert call(capsys, "deploy", place / "m", "--out", out, "--no-eval", *QUICK)[0] == 0
     for name in ("model.onnx", "model.onnx.data", "config.json", "genai_config.json"):
         assert (out / name).read_bytes() == (place / "o" / name).read_bytes()
 
@@ -114,7 +116,7 @@ def test_parity_of_the_whole_chain(place: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_broken_link_exits_with_1_and_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_opt(place / "other", seed=1)
-    assert main(["quantize", str(place / "other"), "--out", str(place / "other-q")]) == 0
+    assert main(["quantize", str(place / "other"), "--out", str(place / "other-q"), *QUICK]) == 0
     arguments = ("parity", place / "o", "--checkpoint", place / "other-q", "--tokens", place / "t.npy")
     code, out, err = call(capsys, *arguments)
     assert code == 1
@@ -157,8 +159,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not (Path(__file__).parents[1] / "examples/models/opt-mini/model.safetensors").is_file():
         pytest.skip("the embedded model is not in this checkout")
-    found = record(capsys, "demo", "--out", tmp_path / "demo")
+    found = record(capsys, "demo", "--out", tmp_path / "demo", *QUICK)
     assert isinstance(found["parity"], dict)
     assert found["parity"]["passed"] is True
     assert found["sample"]
-    record(capsys, "demo", "--out", tmp_path / "demo")  # a second run replaces the first
+    record(capsys, "demo", "--out", tmp_path / "demo", *QUICK)  # a second run replaces the first

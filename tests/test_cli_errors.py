@@ -20,6 +20,7 @@ from dareq_edge.cli import main
 from tiny_models import tiny_opt
 
 ROOT = Path(__file__).parents[1]
+QUICK = ("--recipe", "rtn")  # where the recipe does not matter
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def refused(
 
 
 def quantize(place: Path, *more: object) -> tuple[object, ...]:
-    return ("quantize", place / "m", "--out", place / "out", *more)
+    return ("quantize", place / "m", "--out", place / "out", *QUICK, *more)
 
 
 def test_folder_without_weights(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +93,7 @@ def test_a_really_full_disk(place: Path, capsys: pytest.CaptureFixture[str]) -> 
         pytest.skip("this machine does not allow mounting")
     try:
         words = "no space left while writing"
-        refused(capsys, small, words, "quantize", place / "m", "--out", small / "out", leaves="")
+        refused(capsys, small, words, "quantize", place / "m", "--out", small / "out", *QUICK, leaves="")
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -109,7 +110,7 @@ def test_an_interrupted_run_leaves_no_folder(place: Path, number: signal.Signals
         "    print('writing', flush=True); time.sleep(0.5); real(self, tensors)\n"
         "quantize.ShardWriter.add = slow\n"
         "from dareq_edge.cli import main\n"
-        f"sys.exit(main(['quantize', {str(place / 'm')!r}, '--out', {str(place / 'out')!r}]))"
+        f"sys.exit(main(['quantize', {str(place / 'm')!r}, '--out', {str(place / 'out')!r}, *{QUICK!r}]))"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -193,6 +194,7 @@ def test_a_failed_parity_leaves_no_folder(
     strict = verdict.Tolerance("fp32 compute", -1.0, "cannot be met")
     monkeypatch.setattr(parity, "FP32_COMPUTE", strict)
     arguments = ["deploy", str(place / "m"), "--out", str(place / "out"), "--tokens", str(place / "t.npy"), "--json"]
+    arguments += QUICK
     capsys.readouterr()
     assert main(arguments) == 1
     captured = capsys.readouterr()
@@ -210,7 +212,7 @@ def test_a_missing_package_is_one_sentence(place: Path) -> None:
         "sys.modules['torch'] = None\n"
         f"sys.path[:0] = {[str(ROOT / r) for r in ('.', 'export', 'runtime')]!r}\n"
         "from dareq_edge.cli import main\n"
-        f"sys.exit(main(['quantize', {str(place / 'm')!r}, '--out', {str(place / 'out')!r}]))"
+        f"sys.exit(main(['quantize', {str(place / 'm')!r}, '--out', {str(place / 'out')!r}, *{QUICK!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1

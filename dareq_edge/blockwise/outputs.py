@@ -116,13 +116,13 @@ def _through(decoder: Decoder, index: int, given: torch.Tensor, slope: torch.Ten
 
     def listen(name: str) -> Callable[..., None]:
         def add(grad: torch.Tensor) -> None:
-            rows = grad.reshape(-1, grad.shape[-1]).float()
+            rows = grad.reshape(-1, grad.shape[-1])  # bfloat16 where the block computes so: far above the noise of G
             for start in range(0, rows.shape[1], CHUNK):
                 part = rows[:, start : start + CHUNK]
                 key = f"{name}:{start}"
                 if key not in found:
                     found[key] = torch.zeros(part.shape[1], part.shape[1])
-                found[key].addmm_(part.T, part, alpha=1 / slope[..., 0].numel())
+                found[key].add_(part.T @ part, alpha=1 / slope[..., 0].numel())
 
         def hook(_: object, __: object, y: torch.Tensor) -> None:
             y.register_hook(add)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ TableBits = Literal["4", "8", "32"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
 
-DEFAULT_RECIPE = "dareq-reference"
+DEFAULT_RECIPE = "dareq"
 """What quantize, deploy and demo use unless told otherwise."""
 
 _RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
@@ -47,7 +47,7 @@ GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING,
 Recipe = Annotated[
     str,
     _option(
-        f"How codes and scales are chosen, NAME, NAME:TIER, with settings NAME:TIER+SETTING=VALUE; "
+        "How codes and scales are chosen, NAME, NAME:TIER, with settings NAME:TIER+SETTING=VALUE; "
         f"names: {', '.join(_RECIPES)}.",
         _QUANTIZING,
         "--recipe",

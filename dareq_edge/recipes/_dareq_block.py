@@ -56,8 +56,7 @@ class Walk:
     Attributes:
         decoder: The model.
         index: The block.
-        state: Hidden states "hidden" and, where needed, the float model's, "float", for the same text, and "teacher",
-            for another.
+        state: Hidden states "hidden" and, where needed, the float model's, "float".
         outputs: Output moments of all blocks, if they are used.
     """
 
@@ -104,21 +103,20 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     stream = walk.stream("hidden")
     values = find_values(decoder, stream.block, index) if parts.attention_moments else None
     groups = input_groups(decoder, stream.block, index)
-    original = decoder.block(index) if {"float", "teacher"} & set(state) else None
     reference = None
-    if original and parts.correction:
-        before = Stream(original, state["float"])
-        reference = _Reference(before, observe(decoder, index, before, [group[0] for group in groups]))
+    if "float" in state:
+        before = walk.stream("float")
+        names = [group[0] for group in groups] if parts.correction else []
+        reference = _Reference(before, observe(decoder, index, before, names))
     changes: list[Change] = []
     for group in groups:
-        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
+        rows = _rows_of_group(
+            walk, stream, reference if parts.correction else None, group, values, parts.attention_mix
+        )
         changes += _quantize_group(walk, stream, group, rows, parts, label)
     decoder.advance(stream.block, index, stream.hidden)
-    for name in ("float", "teacher"):
-        if name == "float" and reference:
-            state[name] = reference.passage.hidden
-        elif original and name in state:
-            decoder.advance(original, index, state[name])
+    if reference:
+        state["float"] = reference.passage.hidden
     return changes
 
 

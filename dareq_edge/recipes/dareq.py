@@ -41,7 +41,9 @@ Tier = Literal["self", "analytic", "weights"]
 """See the module."""
 
 _DEFAULTS: dict[Tier, Parts] = {
-    "self": Parts(power=2, correction=True, attention_moments=True, feedback=True, descent=4, tuning=100),
+    "self": Parts(
+        power=2, correction=True, attention_moments=True, feedback=True, descent=4, row_feedback=24, tuning=100
+    ),
     "analytic": Parts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
     "weights": Parts(power=8, correction=False, attention_moments=False, feedback=False, descent=0),
 }
@@ -79,8 +81,6 @@ class DareQ:
             ``rounding.rows``; 0 is none.
         row_damping: Fraction of the mean diagonal added to those.
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
-        tuning_share: Tier self: windows written for tuning alone, per window of ``samples``; 0 tunes on those
-            themselves, which rounding has fitted already.
         tuning_batch: Windows per step.
         tuning_rate: Adam's learning rate, relative to what is tuned.
         compute: Precision of the blocks' matrix products; "auto" is bfloat16 where the processor multiplies it fast.
@@ -90,7 +90,7 @@ class DareQ:
     """
 
     tier: Tier = "self"
-    samples: int = 96
+    samples: int = 128
     sample_length: int = 512
     seed: int = 0
     temperatures: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2)
@@ -114,7 +114,6 @@ class DareQ:
     row_feedback: int | None = None
     row_damping: float | None = None
     tuning: int | None = None
-    tuning_share: float = 0.67
     tuning_batch: int = 2
     tuning_rate: float = 1e-3
     compute: Literal["auto"] | Compute = "auto"
@@ -132,7 +131,6 @@ class DareQ:
         _checks.choice(parts, "power", POWERS)
         _checks.whole(parts, "descent", "row_feedback", "tuning")
         _ = self._tuning
-        _checks.number(self, "tuning_share")
         _checks.number(parts, "entropy_weight", "attention_mix", "row_damping")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
@@ -182,18 +180,16 @@ class DareQ:
         parts = self.chosen
         decoder = Decoder.open(source, compute=parts.compute)
         yield from outside_changes(source, decoder)
-        ids, fresh = self._texts(source, progress)
-        settings = digest(source, self, {"ids": ids, "fresh": fresh})
+        ids = self._tokens(source, progress)
+        settings = digest(source, self, {"ids": ids})
         outputs = Outputs(source.work, settings) if parts.row_feedback else None
         if outputs:
             measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
 
         def start() -> State:
             hidden = decoder.embed(ids)
-            state = {"hidden": hidden}
-            if parts.correction or (parts.tuning and not len(fresh)):
-                state["float"] = hidden.clone()
-            return state | ({"teacher": decoder.embed(fresh)} if len(fresh) else {})
+            alone = not (parts.correction or parts.tuning)
+            return {"hidden": hidden} if alone else {"hidden": hidden, "float": hidden.clone()}
 
         def step(index: int, state: State) -> list[Change]:
             return quantize_block(Walk(decoder, index, state, outputs), parts, self.label)
@@ -206,26 +202,22 @@ class DareQ:
         for _ in walked:  # kept in the journal, where tuning finds it
             pass
         blocks = [journal.changes(index) for index in range(decoder.count)]
-        name, text = ("teacher", fresh) if len(fresh) else ("float", ids)
-        yield from tune(decoder, blocks, journal.state()[name], text, self._tuning, progress)
+        yield from tune(decoder, blocks, journal.state()["float"], ids, self._tuning, progress)
 
-    def _texts(self, source: Source, progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the decoder is run on, int64 [S, T], and what tuning alone sees, [0 or more, T]."""
+    def _tokens(self, source: Source, progress: Progress) -> torch.Tensor:
+        """What the decoder is run on: int64 [S, T]."""
         context = source.checkpoint.context_length
         if self.tier == "analytic":
-            ids = uniform_tokens(source, self.probe, min(self.probe_length, context))
-            return ids, ids[:0]
-        fresh = round(self.tuning_share * self.samples) if self.chosen.tuning else 0
-        ids = self_text(
+            return uniform_tokens(source, self.probe, min(self.probe_length, context))
+        return self_text(
             source,
-            samples=self.samples + fresh,
+            samples=self.samples,
             length=min(self.sample_length, context),
             seed=self.seed,
             temperatures=self.temperatures,
             work=source.work,
             progress=progress,
         )
-        return ids[: self.samples], ids[self.samples :]
 
     def _by_weights(self, source: Source, progress: Progress) -> Iterator[Change]:
         """Every matrix alone."""

@@ -48,6 +48,23 @@ def gather(student: Student, ids: torch.Tensor, teacher: torch.Tensor, *, graphs
     return loss
 
 
+def graph_bytes(student: Student, ids: torch.Tensor) -> int:
+    """Memory that the graph of the first block holds for a batch int64 [b, T], weights written out included."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.no_grad():
+        hidden, _ = student.decoder.outside.enter(ids)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        y = student.decoder.run(student.blocks[0], 0, hidden.requires_grad_())
+    del y  # until here nothing of it was freed, so that no address came twice
+    return sum(sizes.values())
+
+
 def _head(student: Student, hidden: torch.Tensor, teacher: torch.Tensor) -> tuple[float, torch.Tensor]:
     """The loss and its derivative with respect to the student's hidden states [b, T, D] after the last block."""
     vocab = int(student.decoder.skeleton.source.checkpoint.config.get_text_config(decoder=True).vocab_size)

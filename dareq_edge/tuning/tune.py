@@ -11,12 +11,13 @@ from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.errors import CheckpointError
 from dareq_edge.progress import Progress, silent
 from dareq_edge.recipes import Change
-from dareq_edge.tuning.gradients import gather
+from dareq_edge.tuning.gradients import gather, graph_bytes
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.state import Saved, digest
 from dareq_edge.tuning.student import Number, Student, opened
 
 _BETAS = (0.9, 0.95)
+_GRAPHS = 3 << 29  # bytes
 
 
 def tune(
@@ -28,7 +29,7 @@ def tune(
     progress: Progress = silent,
     *,
     save_every: int = 10,
-    graphs: int = 0,
+    graphs: int | None = None,
 ) -> Iterator[Change]:
     """Make the quantized model's predictions on a text more like the float model's; codes stay as they are.
 
@@ -45,7 +46,7 @@ def tune(
         settings: How.
         progress: Called per step.
         save_every: Steps between two states written to the source's work folder; does not change the result.
-        graphs: See ``gather``: time for memory; does not change the result.
+        graphs: See ``gather``: memory for time; ``None`` is as many as 1.5 GiB hold. Does not change the result.
 
     Yields:
         Everything in ``quantized``, tuned, and every other vector that changed. Without steps: ``quantized`` itself.
@@ -107,9 +108,13 @@ class _Descent:
             betas=_BETAS,
         )
 
-    def run(self, ids: torch.Tensor, teacher: torch.Tensor, progress: Progress, save_every: int, graphs: int) -> None:
+    def run(
+        self, ids: torch.Tensor, teacher: torch.Tensor, progress: Progress, save_every: int, graphs: int | None
+    ) -> None:
         done = self._load()
         self._install()
+        if graphs is None:
+            graphs = _GRAPHS // max(1, graph_bytes(self._student, ids[: self._settings.batch]))
         for step, chosen in enumerate(batches(len(ids), self._settings)):
             if step < done:
                 continue

@@ -31,7 +31,8 @@ Shelf = Callable[[dict[str, object]], dict[str, torch.Tensor]]
 
 def recipe(tier: str = "self", **changes: object) -> Recipe:
     small = {"samples": 5, "sample_length": 24, "probe": 5, "probe_length": 24, "compute": "float32"}
-    return build("dareq", {"tier": tier, **small} | ({"tuning": 0} if tier == "self" else {}) | changes)
+    quick = {"tuning": 0, "row_feedback": 0} if tier == "self" else {}
+    return build("dareq", {"tier": tier, **small} | quick | changes)
 
 
 def same(a: Path, b: Path) -> bool:
@@ -47,7 +48,8 @@ CASES += [(family, tier) for family in ("opt-post", "gpt2", "gemma3") for tier i
 def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str, tier: str) -> None:
     source = make(tmp_path / "m", family, torch.bfloat16)
     options = QuantOptions(group_size=32, table_bits=8, scale_dtype="bfloat16")
-    manifest = quantize_checkpoint(source, tmp_path / "q", options, recipe(tier))
+    made = recipe(tier, **({"row_feedback": 3} if tier == "self" else {}))
+    manifest = quantize_checkpoint(source, tmp_path / "q", options, made)
     methods = {name: e.method for name, e in manifest.tensors.items() if e.method}
     scales = [t for name, t in stored(tmp_path / "q").items() if name.endswith(".scales")]
     assert len(scales) == len(methods)
@@ -83,7 +85,7 @@ def interrupted(call: int, source: Path, out: Path, made: Recipe) -> list[tuple[
     ("tier", "changes"),
     [
         ("self", {"tuning": 3}),
-        ("self", {"tuning": 2, "tuning_share": 0, "correction": False}),
+        ("self", {"tuning": 2, "correction": False}),
         ("self", {"row_feedback": 3}),
         ("analytic", {}),
     ],
@@ -154,8 +156,8 @@ BETWEEN_ROWS = EVERY - {"self_attn.k_proj.weight", "self_attn.v_proj.weight"}  #
         ({"descent": 0}, {}, EVERY),
         ({"refit": False}, {}, EVERY),
         ({"damping": 0.2}, {}, EVERY),
-        ({"row_feedback": 3}, {}, BETWEEN_ROWS),
-        ({"row_damping": 0.1}, {"row_feedback": 3}, BETWEEN_ROWS),
+        ({"row_feedback": 3}, {"descent": 0}, BETWEEN_ROWS),
+        ({"row_damping": 0.1}, {"row_feedback": 3, "descent": 0}, BETWEEN_ROWS),
         ({"seed": 1}, {}, EVERY),
         ({"temperatures": (2.0,)}, {}, EVERY),
     ],
@@ -231,7 +233,6 @@ def test_uniform_tokens(tmp_path: Path) -> None:
         ({"tier": "weights", "tuning": 5}, "tuning needs inputs"),
         ({"tier": "weights", "row_feedback": 5}, "row_feedback needs inputs"),
         ({"row_feedback": -1}, "row_feedback is -1"),
-        ({"tuning_share": -1}, "tuning_share is -1"),
         ({"power": 3}, "power is 3; use one of 2, 4, 8"),
         ({"descent": -1}, "descent is -1"),
         ({"entropy_weight": -0.1}, "entropy_weight is -0.1; use a number 0 or more"),

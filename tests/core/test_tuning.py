@@ -16,7 +16,7 @@ from dareq_edge.matrix import matrix_of
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
 from dareq_edge.tuning.divergence import divergence
-from dareq_edge.tuning.gradients import gather
+from dareq_edge.tuning.gradients import gather, graph_bytes
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.student import opened
 from dareq_edge.tuning.tune import batches, tune
@@ -286,8 +286,17 @@ def test_it_helps_on_text_of_the_model_that_it_has_not_seen(tmp_path: Path) -> N
     assert case.loss(tuned) < TUNING_STORIES * case.loss()
 
 
-@pytest.mark.parametrize("graphs", [1, 99])
-def test_keeping_graphs_changes_no_bit(tmp_path: Path, graphs: int) -> None:
+def test_what_a_graph_holds_grows_with_the_batch(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    with opened(case.decoder, case.quantized) as student:
+        one, two, four = (graph_bytes(student, case.ids[:rows]) for rows in (1, 2, 4))
+    rows = 12 * (64 + 3 * 100) * 4  # at least what the block's norms and its MLP make of a window
+    assert two - one > rows
+    assert four - two == pytest.approx(2 * (two - one), rel=0.01)
+
+
+@pytest.mark.parametrize("graphs", [1, 99, None])
+def test_keeping_graphs_changes_no_bit(tmp_path: Path, graphs: int | None) -> None:
     case = Case(tmp_path)
     settings, run = Tuning(steps=2), [case.decoder, case.quantized, case.teacher, case.ids]
-    assert same(dict(tune(*run, settings, graphs=graphs)), dict(tune(*run, settings)))
+    assert same(dict(tune(*run, settings, graphs=graphs)), dict(tune(*run, settings, graphs=0)))

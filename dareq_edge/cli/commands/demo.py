@@ -22,6 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to create or replace.")] = Path(
         "out/opt-mini-int4"
     ),
+    recipe: options.Recipe = options.DEFAULT_RECIPE,
     json: options.Json = False,
 ) -> None:
     """Deploy the embedded small OPT: sizes, perplexity, parity and a few generated words.
@@ -29,6 +30,7 @@ def demo(
     \b
     Examples:
       dareq-edge demo
+      dareq-edge demo --recipe dareq:weights
       dareq-edge demo --out /tmp/demo --json
     """
     from dareq_edge.cli.deployment import Job
@@ -46,7 +48,7 @@ def demo(
         source=str(model),
         out=out,
         options=QuantOptions(table_bits=8, scale_dtype="bfloat16"),
-        recipe=RecipeChoice().build(),
+        recipe=RecipeChoice(recipe).build(),
         data=DataChoice(max_tokens=MAX_TOKENS),
         overwrite=True,
         prompt=PROMPT,
