@@ -2,9 +2,10 @@
 
 * ``self``: the model writes the text it is calibrated on.
 * ``analytic``: no text at all; moments are the network's response to tokens drawn uniformly.
-* ``weights``: nothing is run; scales are searched for large errors' sake, weights are rounded to nearest.
+* ``weights``: no token is run; moments are every block's response to white noise, so that they tell what norms,
+  projections and activations do to inputs of which nothing is known.
 
-The first two walk the decoder block by block. In each block the layers that share an input are quantized together,
+All walk the decoder block by block. In each block the layers that share an input are quantized together,
 given what the quantized layers before them make of the text: weights are first moved to make up for the errors their
 inputs have already (``rounding.target``), value projections count what attention makes of their inputs
 (``blockwise.attention``), scales are searched with the second moment as importance (``rounding.search``), codes are
@@ -26,13 +27,11 @@ from dareq_edge.blockwise.outputs import Outputs, measure_outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.calibration.self_text import self_text
 from dareq_edge.errors import SpecError
-from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.recipes import Change, Source, _checks
-from dareq_edge.recipes._dareq_block import Parts, Walk, quantize_block, round_rows
+from dareq_edge.recipes._dareq_block import Parts, Walk, quantize_block
 from dareq_edge.recipes._outside import outside_changes
-from dareq_edge.rounding.codes import to_quantized
 from dareq_edge.rounding.search import POWERS
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.tune import tune
@@ -45,9 +44,10 @@ _DEFAULTS: dict[Tier, Parts] = {
         power=2, correction=True, attention_moments=True, feedback=True, descent=4, row_feedback=24, tuning=100
     ),
     "analytic": Parts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
-    "weights": Parts(power=8, correction=False, attention_moments=False, feedback=False, descent=0),
+    "weights": Parts(power=4, correction=False, attention_moments=False, feedback=False, descent=0),
 }
 """What ``None`` in a setting means, per tier."""
+_NOISE_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class DareQ:
         temperatures: Tier self: sampling temperatures, taken in turn by the windows.
         probe: Tier analytic: windows of uniformly drawn tokens, always the same ones.
         probe_length: Tokens per such window.
+        noise: Tier weights: vectors of white noise, always the same ones.
         scale_search: Search scales; else absmax / q_max.
         power: Power of the error in the search, see ``rounding.search``.
         signed: The search tries the grid of the signed maximum too.
@@ -96,6 +97,7 @@ class DareQ:
     temperatures: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2)
     probe: int = 32
     probe_length: int = 128
+    noise: int = 4096
     scale_search: bool | None = None
     power: int | None = None
     signed: bool | None = None
@@ -121,7 +123,7 @@ class DareQ:
     def __post_init__(self) -> None:
         _checks.choice(self, "tier", get_args(Tier))
         _checks.choice(self, "compute", ("auto", *get_args(Compute)))
-        _checks.whole(self, "samples", "sample_length", "probe", "probe_length", least=1)
+        _checks.whole(self, "samples", "sample_length", "probe", "probe_length", "noise", least=1)
         _checks.whole(self, "seed")
         warm: object = self.temperatures
         if not isinstance(warm, (tuple, list)) or not warm or not all(_positive(t) for t in warm):
@@ -135,13 +137,9 @@ class DareQ:
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
         _checks.choice(parts, "compute", get_args(Compute))
-        needs = [
-            n
-            for n in ("correction", "attention_moments", "feedback", "descent", "row_feedback", "tuning")
-            if getattr(parts, n)
-        ]
+        needs = [n for n in ("correction", "attention_moments", "row_feedback", "tuning") if getattr(parts, n)]
         if self.tier == "weights" and needs:
-            raise SpecError(f"{needs[0]} needs inputs, and tier weights has none; use tier analytic or self")
+            raise SpecError(f"{needs[0]} needs text, and tier weights has none; use tier analytic or self")
 
     @property
     def chosen(self) -> Parts:
@@ -174,10 +172,10 @@ class DareQ:
 
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
-        if self.tier == "weights":
-            yield from self._by_weights(source, progress)
-            return
         parts = self.chosen
+        if self.tier == "weights":
+            yield from self._by_noise(source, parts, progress)
+            return
         decoder = Decoder.open(source, compute=parts.compute)
         yield from outside_changes(source, decoder)
         ids = self._tokens(source, progress)
@@ -219,14 +217,15 @@ class DareQ:
             progress=progress,
         )
 
-    def _by_weights(self, source: Source, progress: Progress) -> Iterator[Change]:
-        """Every matrix alone."""
-        for done, (module, spec) in enumerate(source.plan.items()):
-            progress("quantizing", done, len(source.plan))
-            target, spec = f"{module}.weight", replace(spec, method=self.label)
-            weight = matrix_of(source.model.get_submodule(module), source.tensor(target)).float()
-            yield target, to_quantized(*round_rows(weight, None, None, spec, self.chosen, module), spec)
-        progress("quantizing", len(source.plan), len(source.plan))
+    def _by_noise(self, source: Source, parts: Parts, progress: Progress) -> Iterator[Change]:
+        """Every block alone; windows have one token, which attends to itself, so that values pass unchanged."""
+        decoder = Decoder.open(source, batch=_NOISE_BATCH, compute=parts.compute)
+        yield from outside_changes(source, decoder)
+        noise = torch.randn(self.noise, 1, decoder.outside.width, generator=torch.Generator().manual_seed(0))
+        for index in range(decoder.count):
+            progress("quantizing blocks", index, decoder.count)
+            yield from quantize_block(Walk(decoder, index, {"hidden": noise.clone()}), parts, self.label)
+        progress("quantizing blocks", decoder.count, decoder.count)
 
 
 def preferred_compute() -> Compute:
