@@ -134,6 +134,9 @@ AWQ_OF_NEAREST = 0.9
 # Relative norm of logits: 8-bit weights in two random layers, clipped; a fold without its other half gives about 1.
 AWQ_8_BITS = 0.1
 
+# Share of rows that get the same scales from moments estimated from 40,000 draws (within 0.7 %) as from exact ones.
+NOISE_ROWS = 0.8
+
 # Relative: weights on the same grid, whose targets differ by the float32 errors of a product and a solve.
 SAME_WEIGHTS = 1e-5
 

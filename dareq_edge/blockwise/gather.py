@@ -26,22 +26,15 @@ class Stream:
     hidden: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Passage:
-    """What one pass of a stream through its block showed.
-
-    Attributes:
-        inputs: Layer → what it was given, [S, T, K] in the decoder's precision.
-        hidden: Hidden states after the block, float32 [S, T, D].
-    """
-
-    inputs: Mapping[str, torch.Tensor]
-    hidden: torch.Tensor
-
-
 @torch.no_grad()
-def observe(decoder: Decoder, index: int, stream: Stream, names: Sequence[str]) -> Passage:
-    """Run a stream's block and keep what the named layers are given."""
+def observe(
+    decoder: Decoder, index: int, stream: Stream, names: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Run a stream's block and keep what the named layers are given.
+
+    Returns:
+        Layer → its input, [S, T, K] in the decoder's precision; and hidden states after the block, float32 [S, T, D].
+    """
     inputs: dict[str, torch.Tensor] = {}
     hidden = torch.empty_like(stream.hidden)
     for part in decoder.batches(hidden):
@@ -61,11 +54,15 @@ def observe(decoder: Decoder, index: int, stream: Stream, names: Sequence[str]) 
         finally:
             for handle in handles:
                 handle.remove()
-    return Passage(inputs, hidden)
+    return inputs, hidden
 
 
 def gather(
-    decoder: Decoder, index: int, stream: Stream, names: Sequence[str], reference: Passage | None = None
+    decoder: Decoder,
+    index: int,
+    stream: Stream,
+    names: Sequence[str],
+    reference: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Moments]:
     """Moments of what the named layers are given.
 
@@ -74,7 +71,7 @@ def gather(
         index: Which block the streams are at.
         stream: Where the inputs come from.
         names: Layers, by name in the block; of those that share an input, one is enough.
-        reference: Gather cross moments with its inputs too.
+        reference: Gather cross moments with these inputs too, see ``observe``.
     """
     found = {
         name: Moments(matrix_of(stream.block.get_submodule(name)).shape[1], cross=reference is not None)
@@ -83,5 +80,5 @@ def gather(
     for part in decoder.batches(stream.hidden):
         here = decoder.inputs(stream.block, index, stream.hidden[part], names)
         for name, x in here.items():
-            found[name].add(x, reference=reference.inputs[name][part].view_as(x) if reference else None)
+            found[name].add(x, reference=reference[name][part].view_as(x) if reference else None)
     return found

@@ -7,7 +7,7 @@ blocks of queries, of which there is one here: together they take most of the ti
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, no_init_weights
 
+from dareq_edge.calibration.draft import Memory
 from dareq_edge.errors import CheckpointError, UnsupportedArchitectureError
 from dareq_edge.recipes import Source
 
@@ -55,19 +56,16 @@ class Writer:
         logits: torch.Tensor = out.logits[:, -1]
         return logits
 
-    def memory(self) -> dict[str, torch.Tensor]:
-        """What is remembered, to be kept in a file."""
-        found = {}
-        for i, layer in enumerate(self._layers()):
-            found[f"keys.{i}"], found[f"values.{i}"] = (t.contiguous() for t in layer.written())
-        return found
+    def memory(self) -> Iterator[Memory]:
+        """What each layer remembers, to be kept in files."""
+        for layer in self._layers():
+            yield dict(zip(("keys", "values"), (t.contiguous() for t in layer.written()), strict=True))
 
-    def restore(self, memory: dict[str, torch.Tensor]) -> None:
+    def restore(self, memory: Iterable[Memory]) -> None:
         """Remember what ``memory`` gave: the next step gives the same bits as without the detour."""
         self.reset()
-        for i, layer in enumerate(self._layers()):
-            if f"keys.{i}" in memory:
-                layer.update(memory[f"keys.{i}"], memory[f"values.{i}"])
+        for layer, part in zip(self._layers(), memory, strict=True):
+            layer.update(part["keys"], part["values"])
 
     def _layers(self) -> list[_InPlace]:
         return [layer for layer in self._cache.layers if isinstance(layer, _InPlace)]

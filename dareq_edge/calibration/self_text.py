@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
 from dareq_edge.calibration.decode import Writer, fast_dtype, writing_model
+from dareq_edge.calibration.draft import Draft
 from dareq_edge.errors import CheckpointError, SpecError
-from dareq_edge.kept import keep, reading
 from dareq_edge.progress import Progress, silent
 from dareq_edge.recipes import Source
 
@@ -79,7 +79,7 @@ def self_text(
     length, dtype = min(length, source.checkpoint.context_length), dtype or fast_dtype()
     rows = min(rows, samples, max(1, _CACHE // _row_bytes(source, length, dtype)))
     settings = _settings(source, [samples, length, seed, list(temperatures), random_start, str(dtype), rows])
-    draft = _Draft.open(work / "text.safetensors", settings, (samples, length))
+    draft = Draft.open(work, settings, (samples, length))
     if draft.done == samples:
         return draft.tokens
     vocabulary = _Vocabulary.of(source)
@@ -121,41 +121,8 @@ class _Vocabulary:
         return found[torch.randint(len(found), (count,), generator=generator)]
 
 
-@dataclass(slots=True, eq=False)
-class _Draft:
-    """What has been written: ``done`` rows in full, and ``step`` tokens of the batch after them."""
-
-    path: Path
-    settings: str
-    tokens: torch.Tensor
-    done: int = 0
-    step: int = 0
-
-    @classmethod
-    def open(cls, path: Path, settings: str, shape: tuple[int, int]) -> _Draft:
-        draft = cls(path, settings, torch.zeros(shape, dtype=torch.int64))
-        if path.is_file():
-            with reading(path) as file:
-                about = file.metadata() or {}
-                if about.get("settings") == settings:
-                    draft.tokens = file.get_tensor("tokens")
-                    draft.done, draft.step = int(about["done"]), int(about["step"])
-        return draft
-
-    def memory(self) -> dict[str, torch.Tensor]:
-        """What the model remembered at ``step``."""
-        with reading(self.path) as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name != "tokens"}  # noqa: SIM118
-
-    def keep(self, done: int, step: int, memory: dict[str, torch.Tensor]) -> None:
-        """Write everything down; the file appears whole or not at all."""
-        self.done, self.step = done, step
-        about = {"settings": self.settings, "done": str(done), "step": str(step)}
-        keep(self.path, {"tokens": self.tokens, **memory}, about)
-
-
 def _write_batch(
-    draft: _Draft,
+    draft: Draft,
     writer: Writer,
     vocabulary: _Vocabulary,
     starts: torch.Tensor,
@@ -184,7 +151,7 @@ def _write_batch(
             drawn = drawn.masked_fill(text[:, step - 1] == vocabulary.eos, vocabulary.bos)
         given = starts[part, step] if step < starts.shape[1] else torch.full_like(drawn, -1)
         text[:, step] = torch.where(given >= 0, given, drawn)
-    draft.keep(part.stop, 0, {})
+    draft.keep(part.stop, 0)
     progress("writing text", part.stop * length, samples * length)
 
 

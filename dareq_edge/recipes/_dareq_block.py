@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dareq_edge.blockwise.attention import Values, find_values, value_moments
-from dareq_edge.blockwise.gather import Passage, Stream, gather, observe
+from dareq_edge.blockwise.gather import Stream, gather, observe
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import State
 from dareq_edge.blockwise.outputs import CHUNK, Outputs
@@ -76,10 +76,10 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reference:
-    """The float model's way through the block: what it was given, and what it made of it."""
+    """The float model's way through the block: what it was given, and what its layers were, until that is used."""
 
     before: Stream
-    passage: Passage
+    inputs: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,16 +107,13 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     if "float" in state:
         before = walk.stream("float")
         names = [group[0] for group in groups] if parts.correction else []
-        reference = _Reference(before, observe(decoder, index, before, names))
+        inputs, state["float"] = observe(decoder, index, before, names)
+        reference = _Reference(before, inputs) if parts.correction else None
     changes: list[Change] = []
     for group in groups:
-        rows = _rows_of_group(
-            walk, stream, reference if parts.correction else None, group, values, parts.attention_mix
-        )
+        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
         changes += _quantize_group(walk, stream, group, rows, parts, label)
     decoder.advance(stream.block, index, stream.hidden)
-    if reference:
-        state["float"] = reference.passage.hidden
     return changes
 
 
@@ -124,8 +121,9 @@ def _rows_of_group(
     walk: Walk, stream: Stream, reference: _Reference | None, group: list[str], values: Values | None, mix: float
 ) -> list[_Rows]:
     """All rows of layers that share an input, with their moments."""
-    before, passage = (reference.before, reference.passage) if reference else (None, None)
-    plain = gather(walk.decoder, walk.index, stream, group[:1], passage)[group[0]]
+    first, before = group[0], reference.before if reference else None
+    known = {first: reference.inputs.pop(first)} if reference else None
+    plain = gather(walk.decoder, walk.index, stream, [first], known)[first]
     second, cross = plain.second, plain.cross if reference else None
     rest = {name: torch.ones(len(matrix_of(stream.block.get_submodule(name))), dtype=torch.bool) for name in group}
     found: list[_Rows] = []
@@ -186,7 +184,7 @@ def _by_output(
 
 def round_rows(
     weight: torch.Tensor,
-    second: torch.Tensor | None,
+    second: torch.Tensor,
     cross: torch.Tensor | None,
     spec: QuantSpec,
     parts: Parts,
@@ -198,7 +196,7 @@ def round_rows(
 
     Args:
         weight: W, float32 [N, K].
-        second: H, float32 [K, K]; ``None`` if nothing is known of the inputs.
+        second: H, float32 [K, K].
         cross: C, float32 [K, K]; ``None`` for no correction.
         spec: Bits, group size, precision of scales.
         parts: What to do.
@@ -211,20 +209,20 @@ def round_rows(
     Raises:
         CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
     """
-    if second is not None and cross is not None:
+    if cross is not None:
         mix, damping = parts.correction_mix, parts.correction_damping
         weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
-    factor = factorize(second, damping=parts.damping, name=name) if second is not None and parts.feedback else None
+    factor = factorize(second, damping=parts.damping, name=name) if parts.feedback else None
 
     def quantize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scales = _scales(rows, second, factor, spec, parts, name)
-        if second is not None and factor is not None:
+        if factor is not None:
             return feedback(rows, second, scales, spec, name=name, factor=factor), scales
         return nearest(rows, scales, spec), scales
 
-    if output is None or second is None:
+    if output is None:
         q, scales = quantize(weight)
-        if second is not None and parts.descent:
+        if parts.descent:
             q, scales = descend(
                 weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
             )
@@ -245,12 +243,12 @@ def round_rows(
 
 
 def _scales(
-    weight: torch.Tensor, second: torch.Tensor | None, factor: Factor | None, spec: QuantSpec, parts: Parts, name: str
+    weight: torch.Tensor, second: torch.Tensor, factor: Factor | None, spec: QuantSpec, parts: Parts, name: str
 ) -> torch.Tensor:
     """Scales of the rows of a target [N, K] by search, or from absmax: float32 [N, G]."""
     if not parts.scale_search:
         return absmax_scales(weight, spec, name=name)
-    importance = second.diagonal() if second is not None and parts.weighted else None
+    importance = second.diagonal() if parts.weighted else None
     if importance is not None and factor is not None and parts.conditional:
         importance = factor.variances()
     return search_scales(

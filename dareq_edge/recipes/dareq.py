@@ -5,12 +5,13 @@
 * ``weights``: no token is run; moments are every block's response to white noise, so that they tell what norms,
   projections and activations do to inputs of which nothing is known.
 
-All walk the decoder block by block. In each block the layers that share an input are quantized together,
-given what the quantized layers before them make of the text: weights are first moved to make up for the errors their
-inputs have already (``rounding.target``), value projections count what attention makes of their inputs
-(``blockwise.attention``), scales are searched with the second moment as importance (``rounding.search``), codes are
-chosen with error feedback (``rounding.feedback``) and improved one by one (``rounding.descent``). Every part can be
-switched off.
+All walk the decoder block by block. In each block the layers that share an input are quantized together, given what
+the quantized layers before them make of the text: weights are first moved to make up for the errors their inputs have
+already (``rounding.target``), value projections count what attention makes of their inputs (``blockwise.attention``),
+scales are searched with the second moment as importance (``rounding.search``), codes are chosen with error feedback
+over columns (``rounding.feedback``) and rows (``rounding.rows``) and improved one by one (``rounding.descent``). In
+the end scales and norms are tuned by distillation (``tuning``). Every part can be switched off; ``_DEFAULTS`` says
+which tier uses which.
 """
 
 from __future__ import annotations

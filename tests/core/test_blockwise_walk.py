@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
+from dareq_edge.blockwise.gather import Stream, observe
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.errors import UnsupportedArchitectureError
@@ -126,3 +127,19 @@ def test_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:
     decoder = Decoder.open(open_source(save_random(config, tmp_path / "m")))
     with pytest.raises(UnsupportedArchitectureError, match=r"block_sparse_moe.* runs \d times .*; use a recipe"):
         input_groups(decoder, decoder.block(0), 0)
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "gpt2", "phi"])
+def test_one_pass_shows_all_inputs_and_the_end(tmp_path: Path, family: str) -> None:
+    decoder = Decoder.open(open_source(make(tmp_path / "m", family)), batch=2)
+    hidden = decoder.embed(some_ids())
+    block, before = decoder.block(1), hidden.clone()
+    names = [group[0] for group in input_groups(decoder, block, 1)]
+    inputs, after = observe(decoder, 1, Stream(block, hidden), names)
+    assert torch.equal(hidden, before)
+    assert list(inputs) == names
+    for name in names:
+        parts = [decoder.inputs(block, 1, hidden[part], [name])[name] for part in decoder.batches(hidden)]
+        assert torch.equal(inputs[name].flatten(0, 1), torch.cat([x.flatten(0, -2) for x in parts]))
+    decoder.advance(block, 1, hidden)
+    assert torch.equal(after, hidden)
