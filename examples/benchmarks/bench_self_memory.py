@@ -1,0 +1,90 @@
+"""Peak memory of the recipe dareq, tier self, on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
+
+    python examples/benchmarks/bench_self_memory.py [--layers N] [--blocks N] [--tuning STEPS] [--samples N]
+
+The bar: 8 GB. The child process that quantizes is measured whole, imports included; Linux says its peak per stage.
+--blocks ends after that many quantized blocks, --tuning sets the steps: neither changes what a block or a step needs.
+All of it takes hours on two cores. Everything is written to a temporary folder and removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench_quantize_memory import write_model
+
+BAR = 8e9
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from dareq_edge.plan import QuantOptions
+from dareq_edge.quantize import quantize_checkpoint
+from dareq_edge.recipes import build
+model, out, blocks, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+start, seen = time.perf_counter(), [""]
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+def tell(stage):
+    if stage != seen[0]:
+        seconds = time.perf_counter() - start
+        print(f"{seen[0] or 'opening'}: peak {peak() / 1e6:.0f} MB, until {seconds:.0f} s", flush=True)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        seen[0] = stage
+
+class Enough(Exception):
+    pass
+
+def progress(stage, done, total):
+    tell(stage)
+    if stage == "quantizing blocks" and done == blocks:
+        raise Enough
+
+try:
+    quantize_checkpoint(model, out, QuantOptions(scale_dtype="bfloat16"), build("dareq", settings), progress=progress)
+except Enough:
+    pass
+tell("end")
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--blocks", type=int, default=-1, help="stop after so many; -1 goes on to the end")
+    parser.add_argument("--tuning", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--sample-length", type=int, default=512)
+    arguments = parser.parse_args()
+    settings = {n: getattr(arguments, n) for n in ("tuning", "samples", "sample_length")}
+    with tempfile.TemporaryDirectory(prefix="dareq-memory-") as name:
+        folder = Path(name)
+        (folder / "model").mkdir()
+        count = write_model(folder / "model", arguments.layers)
+        print(f"parameters {count / 1e9:.2f} B, {settings}", flush=True)
+        command = [sys.executable, "-c", CHILD, str(folder / "model"), str(folder / "out")]
+        command += [str(arguments.blocks), json.dumps(settings)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            lines = []
+            for line in child.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        if child.returncode:
+            print(f"the child left with {child.returncode}", file=sys.stderr)
+            return 1
+    worst = max(float(line.split("peak ")[1].split()[0]) for line in lines) * 1e6
+    print(f"peak of all stages {worst / 1e6:.0f} MB, bar {BAR / 1e6:.0f} MB")
+    return 0 if worst < BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
