@@ -153,18 +153,33 @@ def _quantize_group(
     prefix = walk.decoder.path(walk.index)
     outputs = (walk.outputs.load(walk.index) if walk.outputs else None) or {}
     for rows in parts_of_group:
+        first = rows.where[0][0]
+        full = f"{prefix}.{first}"
+        targets = _targets(layers, rows, parts, full)
+        factor = factorize(rows.second, damping=parts.damping, name=full) if parts.feedback else None
         for where, output in _by_output(rows.where, outputs):
-            weight = torch.cat([layers[name][which] for name, which in where])
-            first = where[0][0]
-            q, s = round_rows(
-                weight, rows.second, rows.cross, specs[first], parts, f"{prefix}.{first}", output=output
-            )
+            target = torch.cat([targets[name][which] for name, which in where])
+            q, s = round_rows(target, rows.second, factor, specs[first], parts, full, output=output)
             sizes = [len(which) for _, which in where]
             for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
                 codes[name][which], scales[name][which] = own_q, own_s
     for name, weight in layers.items():
         weight.copy_(dequantize(codes[name], scales[name], specs[name]))
     return [(f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group]
+
+
+def _targets(layers: dict[str, torch.Tensor], rows: _Rows, parts: Parts, name: str) -> dict[str, torch.Tensor]:
+    """What rounding works towards, [N, K] per layer; rows that are not meant keep what they were."""
+    weights = {layer: layers[layer].clone() for layer, _ in rows.where}
+    if rows.cross is None:
+        return weights
+    mix, damping = parts.correction_mix, parts.correction_damping
+    together = torch.cat([weights[layer][which] for layer, which in rows.where])
+    moved = corrected_target(together, rows.second, rows.cross, mix=mix, damping=damping, name=name)
+    sizes = [len(which) for _, which in rows.where]
+    for (layer, which), part in zip(rows.where, torch.split(moved, sizes), strict=True):
+        weights[layer][which] = part
+    return weights
 
 
 def _by_output(
@@ -185,7 +200,7 @@ def _by_output(
 def round_rows(
     weight: torch.Tensor,
     second: torch.Tensor,
-    cross: torch.Tensor | None,
+    factor: Factor | None,
     spec: QuantSpec,
     parts: Parts,
     name: str,
@@ -195,9 +210,9 @@ def round_rows(
     """Codes and scales of rows that share their moments.
 
     Args:
-        weight: W, float32 [N, K].
+        weight: Target, float32 [N, K].
         second: H, float32 [K, K].
-        cross: C, float32 [K, K]; ``None`` for no correction.
+        factor: Of H; ``None`` for no error feedback.
         spec: Bits, group size, precision of scales.
         parts: What to do.
         name: For messages.
@@ -209,10 +224,6 @@ def round_rows(
     Raises:
         CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
     """
-    if cross is not None:
-        mix, damping = parts.correction_mix, parts.correction_damping
-        weight = corrected_target(weight, second, cross, mix=mix, damping=damping, name=name)
-    factor = factorize(second, damping=parts.damping, name=name) if parts.feedback else None
 
     def quantize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scales = _scales(rows, second, factor, spec, parts, name)
