@@ -18,7 +18,7 @@ from dareq_edge.tuning.settings import Tuning
 
 def digest(settings: Tuning, compute: str, changes: Sequence[Change], tensors: Sequence[torch.Tensor]) -> str:
     """A hash of everything that decides the result, beside the checkpoint, which decided the changes."""
-    found = hashlib.sha256(json.dumps([dataclasses.asdict(settings), compute, torch.__version__]).encode())
+    found = hashlib.sha256(json.dumps(["gains", dataclasses.asdict(settings), compute, torch.__version__]).encode())
     for name, value in changes:
         found.update(name.encode())
         if isinstance(value, QuantizedTensor):

@@ -13,45 +13,9 @@ from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.matrix import LINEARS
 from dareq_edge.plan import output_head
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.quantizers import _grid
 from dareq_edge.recipes import Change
 from dareq_edge.tuning.coded import CodedLinear
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Number:
-    """A tensor that is tuned: the scales of a layer, or a norm's gain or bias, or a layer's bias.
-
-    Attributes:
-        target: Name of the tensor in the model; of scales, the weight's.
-        module: Computes with it.
-        leaf: Its name there.
-        parameter: The tensor itself, float32 [N, G] or [N]; gradients are gathered in its ``.grad``.
-        start: What it was before, float32.
-        value: The matrix whose scales these are; ``None`` for other numbers.
-        dtype: In which other numbers are stored.
-    """
-
-    target: str
-    module: nn.Module
-    leaf: str
-    parameter: nn.Parameter
-    start: torch.Tensor
-    value: QuantizedTensor | None
-    dtype: torch.dtype
-
-    def stored(self, wanted: torch.Tensor) -> torch.Tensor:
-        """Float32 values as they can be stored; the start where a scale would vanish."""
-        if self.value is None:
-            return wanted.to(self.dtype).float()
-        return torch.where(wanted.abs() < _grid.TINY, self.start, _grid.stored_scales(wanted, self.value.spec))
-
-    def change(self) -> Change:
-        """The tensor as it is now."""
-        now = self.parameter.detach()
-        if self.value is None:
-            return self.target, now.to(self.dtype, copy=True)
-        return self.target, QuantizedTensor(self.value.codes, now.clone().numpy(), self.value.spec)
+from dareq_edge.tuning.numbers import Gains, Number, Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +26,13 @@ class Student:
         decoder: The walk; everything outside the blocks has its weights.
         blocks: Every block, its planned layers as ``CodedLinear``.
         inside: Numbers of every block.
-        outside: Numbers of what follows the blocks; the model has them only ``as_student``.
+        outside: Those of what follows the blocks; the model has them only ``as_student``.
     """
 
     decoder: Decoder
     blocks: Sequence[nn.Module]
     inside: Sequence[Sequence[Number]]
-    outside: Sequence[Number]
+    outside: Sequence[Vector]
 
     @property
     def numbers(self) -> list[Number]:
@@ -124,8 +88,7 @@ def _block(
             coded = CodedLinear(value, module._parameters.get("bias"))
             parent, _, leaf = name.rpartition(".")
             setattr(block.get_submodule(parent), leaf, coded)
-            start = coded.scales.detach().clone()
-            found.append(Number(f"{prefix}{name}.weight", coded, "scales", coded.scales, start, value, torch.float32))
+            found.append(Gains(f"{prefix}{name}.weight", coded, value))
     names = decoder.skeleton.source.names
     for name, module in block.named_modules():
         for leaf, parameter in list(module._parameters.items()):
@@ -137,13 +100,13 @@ def _block(
             if isinstance(given, torch.Tensor):
                 parameter.data, dtype = given.float().clone(), given.dtype
             if _tuned(parameter):
-                found.append(_number(target, module, leaf, dtype))
+                found.append(Vector.take(target, module, leaf, dtype))
         if decoder.compute == "bfloat16" and isinstance(module, LINEARS):
             _shorten(module)
     return block, found
 
 
-def _outside(decoder: Decoder) -> list[Number]:
+def _outside(decoder: Decoder) -> list[Vector]:
     """Numbers outside the blocks, the model's own parameters left in their places."""
     model, source, found = decoder.skeleton.model, decoder.skeleton.source, []
     for name, module in model.named_modules():
@@ -152,21 +115,13 @@ def _outside(decoder: Decoder) -> list[Number]:
         for leaf, old in list(module._parameters.items()):
             target = f"{name}.{leaf}"
             if old is not None and target in source.names and _tuned(old):
-                found.append(_number(target, module, leaf, source.tensor(target).dtype))
+                found.append(Vector.take(target, module, leaf, source.tensor(target).dtype))
                 module._parameters[leaf] = old
     return found
 
 
 def _tuned(parameter: nn.Parameter) -> bool:
     return parameter.ndim == 1 and parameter.is_floating_point()
-
-
-def _number(target: str, module: nn.Module, leaf: str, dtype: torch.dtype) -> Number:
-    """Take a parameter's place."""
-    start = module._parameters[leaf].detach().float()  # type: ignore[union-attr]  # the caller looked
-    parameter = nn.Parameter(start.clone())
-    module._parameters[leaf] = parameter
-    return Number(target, module, leaf, parameter, start, None, dtype)
 
 
 def _shorten(module: nn.Module | None) -> None:

@@ -12,9 +12,10 @@ from dareq_edge.errors import CheckpointError
 from dareq_edge.progress import Progress, silent
 from dareq_edge.recipes import Change
 from dareq_edge.tuning.gradients import gather, graph_bytes
+from dareq_edge.tuning.numbers import Gains, Number
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.state import Saved, digest
-from dareq_edge.tuning.student import Number, Student, opened
+from dareq_edge.tuning.student import Student, opened
 
 _BETAS = (0.9, 0.95)
 _GRAPHS = 3 << 29  # bytes
@@ -33,10 +34,10 @@ def tune(
 ) -> Iterator[Change]:
     """Make the quantized model's predictions on a text more like the float model's; codes stay as they are.
 
-    What is tuned: the scales of every quantized layer in a block, and all vectors in the blocks and after them (norm
-    gains and biases, biases of layers). The model computes with every number as it is stored (scales in the spec's
-    precision, others in the file's dtype), while gradients pass the rounding unchanged. Token table and head take
-    part as the float model has them, even if they are quantized too.
+    What is tuned: a gain for each row of every quantized layer in a block, and all vectors in the blocks and after
+    them (norm gains and biases, biases of layers). The model computes with every number as it is stored (scales in
+    the spec's precision, others in the file's dtype), while gradients pass the rounding unchanged. Token table and
+    head take part as the float model has them, even if they are quantized too.
 
     Args:
         decoder: The walk; its ``compute`` is used here too, its ``batch`` is not.
@@ -60,7 +61,7 @@ def tune(
             _Descent(student, settings, _saved(decoder, quantized, teacher, ids, settings)).run(
                 ids, teacher, progress, save_every, graphs
             )
-            tuned = dict(number.change() for number in student.numbers if _moved(number))
+            tuned = dict(number.change() for number in student.numbers if number.moved)
     else:
         tuned = {}
     for name, value in (change for changes in quantized for change in changes):
@@ -90,19 +91,18 @@ def _saved(
     return Saved(decoder.skeleton.source.work / "tuning.safetensors", about)
 
 
-def _moved(number: Number) -> bool:
-    return not torch.equal(number.parameter.detach(), number.start)
-
-
 class _Descent:
-    """Adam on relative numbers: scale = start * (1 + r), other number = start + unit * r, all r start at 0."""
+    """Adam on relative numbers, see ``Number``."""
 
     def __init__(self, student: Student, settings: Tuning, saved: Saved) -> None:
         self._student, self._settings, self._saved = student, settings, saved
-        scales = [n for n in student.numbers if n.value is not None]
-        others = [n for n in student.numbers if n.value is None]
-        self._groups = [(scales, settings.rate_scales), (others, settings.rate_norms)]
-        self._flat = [torch.zeros(sum(n.start.numel() for n in group)) for group, _ in self._groups]
+        scales = [n for n in student.numbers if isinstance(n, Gains)]
+        others = [n for n in student.numbers if not isinstance(n, Gains)]
+        self._groups: list[tuple[Sequence[Number], float]] = [
+            (scales, settings.rate_scales),
+            (others, settings.rate_norms),
+        ]
+        self._flat = [torch.zeros(sum(n.parameter.numel() for n in group)) for group, _ in self._groups]
         self._adam = torch.optim.Adam(
             [{"params": [flat], "lr": rate} for flat, (_, rate) in zip(self._flat, self._groups, strict=True)],
             betas=_BETAS,
@@ -132,7 +132,7 @@ class _Descent:
     def _step(self, step: int) -> None:
         """One update from the gathered gradients, which are dropped."""
         for flat, (numbers, _) in zip(self._flat, self._groups, strict=True):
-            gradients = [_gradient(number).mul(_unit(number)).view(-1) for number in numbers]
+            gradients = [number.gradient() for number in numbers]
             flat.grad = torch.cat(gradients) if gradients else torch.zeros_like(flat)
         for number in self._student.numbers:
             number.parameter.grad = None
@@ -146,10 +146,9 @@ class _Descent:
     def _install(self) -> None:
         """Let the model compute with the numbers as they would be stored now."""
         for flat, (numbers, _) in zip(self._flat, self._groups, strict=True):
-            parts = torch.split(flat, [number.start.numel() for number in numbers])
+            parts = torch.split(flat, [number.parameter.numel() for number in numbers])
             for number, part in zip(numbers, parts, strict=True):
-                wanted = number.start + part.view(number.start.shape) * _unit(number)
-                number.parameter.data.copy_(number.stored(wanted))
+                number.move(part)
 
     def _save(self, step: int) -> None:
         tensors = {}
@@ -170,16 +169,3 @@ class _Descent:
                 name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)
             }
         return step
-
-
-def _gradient(number: Number) -> torch.Tensor:
-    grad = number.parameter.grad
-    return torch.zeros_like(number.start) if grad is None else grad
-
-
-def _unit(number: Number) -> torch.Tensor:
-    """What a relative change of 1 is: of a scale itself, of another number its tensor's root mean square."""
-    if number.value is not None:
-        return number.start
-    size = number.start.square().mean().sqrt()
-    return torch.where(size > 0, size, 1.0)

@@ -17,6 +17,7 @@ from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
 from dareq_edge.tuning.divergence import divergence
 from dareq_edge.tuning.gradients import gather, graph_bytes
+from dareq_edge.tuning.numbers import Gains
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.student import opened
 from dareq_edge.tuning.tune import batches, tune
@@ -107,8 +108,8 @@ def test_streamed_gradients_are_those_of_the_whole_model(tmp_path: Path, family:
     model, values = reference(case, {})
     leaves: dict[str, torch.Tensor] = {}
     for name, value in (c for b in case.quantized for c in b):
-        s = leaves[name] = torch.from_numpy(value.scales).clone().requires_grad_()
-        k = value.shape[1]
+        k, gain = value.shape[1], torch.ones(value.shape[0]).requires_grad_()
+        leaves[name], s = gain, torch.from_numpy(value.scales) * gain[:, None]
         q = torch.from_numpy(value.codes).float() - value.spec.zero_point
         weight = q * (s if group_size is None else s.repeat_interleave(group_size, 1)[:, :k])
         module = model.get_submodule(name.removesuffix(".weight"))
@@ -242,7 +243,7 @@ def test_bfloat16_is_near(tmp_path: Path) -> None:
         case = Case(tmp_path, "opt", compute=compute)
         with opened(case.decoder, case.quantized) as student:
             gather(student, case.ids, case.teacher)
-            gradients.append(torch.cat([n.parameter.grad.view(-1) for n in student.numbers if n.value is not None]))
+            gradients.append(torch.cat([n.gradient() for n in student.numbers if isinstance(n, Gains)]))
     a, b = gradients
     assert 0 < (a - b).norm() <= TUNING_BF16 * a.norm()
 
