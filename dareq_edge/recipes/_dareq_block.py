@@ -42,7 +42,7 @@ class Parts:
     correction_damping: float = 0.1
     attention_mix: float = 0.1
     refit: bool = True
-    damping: float = 0.01
+    damping: float = 0.03
     row_feedback: int = 0
     row_damping: float = 0.7
     tuning: int = 0
