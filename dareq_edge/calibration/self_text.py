@@ -37,7 +37,6 @@ def self_text(
     length: int,
     seed: int,
     temperatures: tuple[float, ...] = TEMPERATURES,
-    random_start: float = 0.0,
     work: Path,
     progress: Progress = silent,
     dtype: torch.dtype | None = None,
@@ -59,7 +58,6 @@ def self_text(
         length: T; a model with a shorter context writes rows of that length.
         seed: Decides every draw.
         temperatures: Of row 0, 1, …, and from the start again.
-        random_start: Fraction of the rows whose token after BOS is drawn uniformly: more variety.
         work: Folder that survives an interruption; made when the first tokens are kept. Finished text stays there
             too, in ``text.safetensors``.
         progress: Called per step.
@@ -75,16 +73,16 @@ def self_text(
         ArtifactError: ``work`` cannot be written, or what is in it is damaged.
         UnsupportedArchitectureError: The model cannot be run so, or config.json gives no context length.
     """
-    _check(samples, length, seed, temperatures, random_start, rows)
+    _check(samples, length, seed, temperatures, rows)
     length, dtype = min(length, source.checkpoint.context_length), dtype or fast_dtype()
     rows = min(rows, samples, max(1, _CACHE // _row_bytes(source, length, dtype)))
-    settings = _settings(source, [samples, length, seed, list(temperatures), random_start, str(dtype), rows])
+    settings = _settings(source, [samples, length, seed, list(temperatures), str(dtype), rows])
     draft = Draft.open(work, settings, (samples, length))
     if draft.done == samples:
         return draft.tokens
     vocabulary = _Vocabulary.of(source)
     temperature = torch.tensor([temperatures[i % len(temperatures)] for i in range(samples)])
-    starts = _starts(vocabulary, samples, random_start, seed)[:, :length]
+    starts = _starts(vocabulary, samples, seed)
     with writing_model(source, dtype) as model:
         writer = Writer(model, length)
         while draft.done < samples:
@@ -131,7 +129,7 @@ def _write_batch(
     seed: int,
     progress: Progress,
 ) -> None:
-    """The next ``rows`` rows: starts int64 [S, 2], -1 where the model decides; temperature float32 [S]."""
+    """The next ``rows`` rows: starts int64 [S]; temperature float32 [S]."""
     samples, length = draft.tokens.shape
     part = slice(draft.done, min(draft.done + rows, samples))
     text, first = draft.tokens[part], draft.step
@@ -139,7 +137,7 @@ def _write_batch(
         writer.restore(draft.memory())
     else:
         writer.reset()
-        text[:, 0], first = starts[part, 0], 1
+        text[:, 0], first = starts[part], 1
     for step in range(first, length):
         progress("writing text", (part.start * length + (part.stop - part.start) * step), samples * length)
         if step % _KEEP == 0 and step != draft.step:
@@ -149,8 +147,7 @@ def _write_batch(
         drawn = torch.cat([_draw(x, t, vocabulary, u) for x, t, u in zip(*few, strict=True)])
         if vocabulary.bos >= 0 and vocabulary.bos != vocabulary.eos and step > 1:
             drawn = drawn.masked_fill(text[:, step - 1] == vocabulary.eos, vocabulary.bos)
-        given = starts[part, step] if step < starts.shape[1] else torch.full_like(drawn, -1)
-        text[:, step] = torch.where(given >= 0, given, drawn)
+        text[:, step] = drawn
     draft.keep(part.stop, 0)
     progress("writing text", part.stop * length, samples * length)
 
@@ -187,15 +184,12 @@ def _uniform(seed: int, step: int, count: int) -> torch.Tensor:
     return torch.rand(count, dtype=torch.float64, generator=generator)
 
 
-def _starts(vocabulary: _Vocabulary, samples: int, random_start: float, seed: int) -> torch.Tensor:
-    """The first two tokens of every row, int64 [S, 2]; -1 where the model decides."""
-    generator = torch.Generator().manual_seed(seed)
-    starts = torch.full((samples, 2), -1)
+def _starts(vocabulary: _Vocabulary, samples: int, seed: int) -> torch.Tensor:
+    """The first token of every row, int64 [S]."""
     first = vocabulary.bos if vocabulary.bos >= 0 else vocabulary.eos
-    starts[:, 0] = first if first >= 0 else vocabulary.uniform(samples, generator)
-    chosen = torch.randperm(samples, generator=generator)[: round(random_start * samples)]
-    starts[chosen, 1] = vocabulary.uniform(len(chosen), generator)
-    return starts
+    if first >= 0:
+        return torch.full((samples,), first)
+    return vocabulary.uniform(samples, torch.Generator().manual_seed(seed))
 
 
 def _ids(found: object, size: int) -> list[int]:
@@ -229,13 +223,9 @@ def _settings(source: Source, about: list[object]) -> str:
     return hashlib.sha256(json.dumps([stamps, about, torch.__version__]).encode()).hexdigest()
 
 
-def _check(
-    samples: int, length: int, seed: int, temperatures: tuple[float, ...], random_start: float, rows: int
-) -> None:
+def _check(samples: int, length: int, seed: int, temperatures: tuple[float, ...], rows: int) -> None:
     for name, value, least in (("samples", samples, 1), ("length", length, 1), ("seed", seed, 0), ("rows", rows, 1)):
         if not isinstance(value, int) or value < least:
             raise SpecError(f"{name} is {value!r}; use a whole number, {least} or more")
     if not temperatures or not all(isinstance(t, (int, float)) and 0 < t < math.inf for t in temperatures):
         raise SpecError(f"temperatures are {temperatures!r}; use one or more positive numbers")
-    if not isinstance(random_start, (int, float)) or not 0 <= random_start <= 1:
-        raise SpecError(f"random_start is {random_start!r}; use a number from 0 to 1")

@@ -87,15 +87,6 @@ def test_models_without_bos(tmp_path: Path, bos: int | None, eos: int | None, fi
     assert found == first if first else len(found) > 10
 
 
-def test_some_rows_start_with_a_random_token(tmp_path: Path) -> None:
-    folder = save_random(llama(), tmp_path / "m")
-    plain, mixed = (write(folder, tmp_path / str(f), samples=40, random_start=f) for f in (0.0, 0.5))
-    same = (plain == mixed).all(dim=1)
-    assert 20 <= int(same.sum()) <= 23  # 20, and those whose random token is what the model would have drawn
-    assert (mixed[:, 0] == 1).all()
-    assert not set(mixed[~same][:, 1].tolist()) & {1, 2}
-
-
 def fixed(folder: Path, probabilities: dict[int, float], **changes: object) -> Path:
     """A model whose every prediction is the given distribution (all others: none)."""
     save_random(llama(tie_word_embeddings=False, **changes), folder)
@@ -216,7 +207,6 @@ def test_nan(tmp_path: Path) -> None:
         ("seed", -1),
         ("temperatures", ()),
         ("temperatures", (0.0,)),
-        ("random_start", 2),
     ],
 )
 def test_values_that_cannot_work(tmp_path: Path, field: str, value: object) -> None:
