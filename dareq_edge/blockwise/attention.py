@@ -24,7 +24,7 @@ from dareq_edge.blockwise.moments import Moments
 from dareq_edge.blockwise.walk import Decoder, Stop
 from dareq_edge.matrix import LINEARS, matrix_of
 
-_QUERIES = 128  # per window: with all 512, a third of the time of a block went into these moments
+_QUERIES = 64  # per window: with all 512, a third of the time of a block went into these moments
 
 
 @dataclass(frozen=True, slots=True, eq=False)

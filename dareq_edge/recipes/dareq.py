@@ -42,7 +42,7 @@ Tier = Literal["self", "analytic", "weights"]
 
 _DEFAULTS: dict[Tier, Parts] = {
     "self": Parts(
-        power=2, correction=True, attention_moments=True, feedback=True, descent=4, row_feedback=24, tuning=100
+        power=2, correction=True, attention_moments=True, feedback=True, descent=3, row_feedback=20, tuning=80
     ),
     "analytic": Parts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
     "weights": Parts(power=4, correction=False, attention_moments=False, feedback=False, descent=0),
