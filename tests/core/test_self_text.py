@@ -69,6 +69,20 @@ def test_logits_are_the_models_own(tmp_path: Path, family: str, monkeypatch: pyt
     assert float((got - want).abs().max()) < ONE_QUERY * float(want.abs().max())
 
 
+def test_products_over_the_past_have_few_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new size for every token made the allocator hold gigabytes."""
+    monkeypatch.setattr(decode, "_STEP", 5)
+    sizes, padded = [], decode._with_zeros
+
+    def spy(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(padded(x).shape[2])
+        return padded(x)
+
+    monkeypatch.setattr(decode, "_with_zeros", spy)
+    write(tiny_opt(tmp_path / "model"), tmp_path / "work", length=12)
+    assert sizes == [5] * 20 + [10] * 20 + [15] * 4  # keys and values of two layers, 11 tokens
+
+
 def test_every_row_starts_with_bos_and_seeds_differ(tmp_path: Path) -> None:
     folder = save_random(llama(), tmp_path / "m")
     text = write(folder, tmp_path / "a")
