@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from dareq_edge.blockwise.attention import Values, find_values, value_moments
 from dareq_edge.blockwise.gather import Stream, gather, observe
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import State
+from dareq_edge.blockwise.moments import Moments
 from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.matrix import matrix_of
@@ -74,12 +75,17 @@ class Walk:
         return self.decoder.skeleton.source.plan[f"{self.decoder.path(self.index)}.{layer}"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Reference:
     """The float model's way through the block: what it was given, and what its layers were, until that is used."""
 
-    before: Stream
+    before: Stream | None
     inputs: dict[str, torch.Tensor]
+
+    def taken(self) -> Stream | None:
+        """What it was given, which is then no longer kept here."""
+        before, self.before = self.before, None
+        return before
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,12 +109,9 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     stream = walk.stream("hidden")
     values = find_values(decoder, stream.block, index) if parts.attention_moments else None
     groups = input_groups(decoder, stream.block, index)
-    reference = None
-    if "float" in state:
-        before = walk.stream("float")
-        names = [group[0] for group in groups] if parts.correction else []
-        inputs, state["float"] = observe(decoder, index, before, names)
-        reference = _Reference(before, inputs) if parts.correction else None
+    reference = _reference(walk, groups, kept=values is not None) if parts.correction else None
+    if "float" in state and reference is None:
+        _, state["float"] = observe(decoder, index, walk.stream("float"), [])
     changes: list[Change] = []
     for group in groups:
         rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
@@ -117,33 +120,46 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     return changes
 
 
+def _reference(walk: Walk, groups: list[list[str]], *, kept: bool) -> _Reference:
+    """Bring the float model behind the block, and keep its layers' inputs, and its own if asked to."""
+    before = walk.stream("float")
+    inputs, walk.state["float"] = observe(walk.decoder, walk.index, before, [group[0] for group in groups])
+    return _Reference(before if kept else None, inputs)
+
+
 def _rows_of_group(
     walk: Walk, stream: Stream, reference: _Reference | None, group: list[str], values: Values | None, mix: float
-) -> list[_Rows]:
-    """All rows of layers that share an input, with their moments."""
-    first, before = group[0], reference.before if reference else None
-    known = {first: reference.inputs.pop(first)} if reference else None
-    plain = gather(walk.decoder, walk.index, stream, [first], known)[first]
+) -> Iterator[_Rows]:
+    """All rows of layers that share an input, with their moments: those of few of them in memory at a time."""
+    plain = _moments(walk, stream, reference, group[0])
     second, cross = plain.second, plain.cross if reference else None
+    del plain
     rest = {name: torch.ones(len(matrix_of(stream.block.get_submodule(name))), dtype=torch.bool) for name in group}
-    found: list[_Rows] = []
     if values and values.layer in group:
-        for rows, own in zip(
-            values.rows, value_moments(walk.decoder, walk.index, stream, values, before), strict=True
-        ):
-            here = torch.arange(rows.start, rows.stop)
+        before = reference.taken() if reference else None
+        moments = value_moments(walk.decoder, walk.index, stream, values, before)
+        del before
+        for rows in values.rows:
+            own, here = moments.pop(0), torch.arange(rows.start, rows.stop)
             rest[values.layer][here] = False
             both = None if cross is None else own.cross.add_(cross, alpha=mix)
-            found.append(_Rows([(values.layer, here)], own.second.add_(second, alpha=mix), both))
+            yield _Rows([(values.layer, here)], own.second.add_(second, alpha=mix), both)
     by_spec: dict[QuantSpec, list[tuple[str, torch.Tensor]]] = {}
     for name, free in rest.items():
         if bool(free.any()):
             by_spec.setdefault(walk.spec(name), []).append((name, free.nonzero()[:, 0]))
-    return found + [_Rows(where, second, cross) for where in by_spec.values()]
+    for where in by_spec.values():
+        yield _Rows(where, second, cross)
+
+
+def _moments(walk: Walk, stream: Stream, reference: _Reference | None, layer: str) -> Moments:
+    """Moments of what a layer is given; the float model's inputs of it are dropped."""
+    known = {layer: reference.inputs.pop(layer)} if reference else None
+    return gather(walk.decoder, walk.index, stream, [layer], known)[layer]
 
 
 def _quantize_group(
-    walk: Walk, stream: Stream, group: list[str], parts_of_group: Sequence[_Rows], parts: Parts, label: str
+    walk: Walk, stream: Stream, group: list[str], parts_of_group: Iterable[_Rows], parts: Parts, label: str
 ) -> list[Change]:
     """Quantize layers in place."""
     layers = {name: matrix_of(stream.block.get_submodule(name)) for name in group}

@@ -1,10 +1,12 @@
 """Peak memory of the recipe dareq, tier self, on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
 
-    python examples/benchmarks/bench_self_memory.py [--layers N] [--blocks N] [--tuning STEPS] [--samples N]
+    python examples/benchmarks/bench_self_memory.py --blocks 1
+    python examples/benchmarks/bench_self_memory.py --recipe dareq+tuning=2+samples=4+descent=0
 
 The bar: 8 GB. The child process that quantizes is measured whole, imports included; Linux says its peak per stage.
---blocks ends after that many quantized blocks, --tuning sets the steps: neither changes what a block or a step needs.
-All of it takes hours on two cores. Everything is written to a temporary folder and removed.
+All of it takes hours on two cores, so the first command ends after one quantized block (each needs the same), and the
+second brings little text quickly to the tuning of all blocks, whose need does not depend on the amount of text.
+Everything is written to a temporary folder and removed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from pathlib import Path
 
 from bench_quantize_memory import write_model
 
+from dareq_edge.comparison.variants import parse_variant
+
 BAR = 8e9
 
 CHILD = """
@@ -26,7 +30,7 @@ from pathlib import Path
 from dareq_edge.plan import QuantOptions
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.recipes import build
-model, out, blocks, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+model, out, blocks, name, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5])
 start, seen = time.perf_counter(), [""]
 
 def peak():
@@ -49,7 +53,7 @@ def progress(stage, done, total):
         raise Enough
 
 try:
-    quantize_checkpoint(model, out, QuantOptions(scale_dtype="bfloat16"), build("dareq", settings), progress=progress)
+    quantize_checkpoint(model, out, QuantOptions(scale_dtype="bfloat16"), build(name, settings), progress=progress)
 except Enough:
     pass
 tell("end")
@@ -60,18 +64,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--blocks", type=int, default=-1, help="stop after so many; -1 goes on to the end")
-    parser.add_argument("--tuning", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--sample-length", type=int, default=512)
+    parser.add_argument("--recipe", default="dareq+tuning=2", help="as on the command line, without group and bits")
     arguments = parser.parse_args()
-    settings = {n: getattr(arguments, n) for n in ("tuning", "samples", "sample_length")}
+    recipe = parse_variant(arguments.recipe, group_size=None, bits=4)
     with tempfile.TemporaryDirectory(prefix="dareq-memory-") as name:
         folder = Path(name)
         (folder / "model").mkdir()
         count = write_model(folder / "model", arguments.layers)
-        print(f"parameters {count / 1e9:.2f} B, {settings}", flush=True)
+        print(f"parameters {count / 1e9:.2f} B, {recipe.family}", flush=True)
         command = [sys.executable, "-c", CHILD, str(folder / "model"), str(folder / "out")]
-        command += [str(arguments.blocks), json.dumps(settings)]
+        command += [str(arguments.blocks), recipe.name, json.dumps(recipe.values)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = []
