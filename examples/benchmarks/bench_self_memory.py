@@ -1,7 +1,7 @@
-"""Peak memory of the recipe dareq, tier self, on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
+r"""Peak memory of the recipe dareq, tier self, on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
 
     python examples/benchmarks/bench_self_memory.py --blocks 1
-    python examples/benchmarks/bench_self_memory.py \\
+    python examples/benchmarks/bench_self_memory.py \
         --recipe dareq+tuning=2+samples=4+feedback=false+descent=0+correction=false
 
 The bar: 8 GB. The child process that quantizes is measured whole, imports included; Linux says its peak per stage.
