@@ -111,7 +111,7 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     groups = input_groups(decoder, stream.block, index)
     reference = _reference(walk, groups, kept=values is not None) if parts.correction else None
     if "float" in state and reference is None:
-        _, state["float"] = observe(decoder, index, walk.stream("float"), [])
+        decoder.advance(decoder.block(index), index, state["float"])
     changes: list[Change] = []
     for group in groups:
         rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)

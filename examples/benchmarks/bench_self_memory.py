@@ -22,6 +22,8 @@ from pathlib import Path
 from bench_quantize_memory import write_model
 
 from dareq_edge.comparison.variants import parse_variant
+from dareq_edge.errors import SpecError
+from dareq_edge.recipes import build
 
 BAR = 8e9
 
@@ -31,7 +33,8 @@ from pathlib import Path
 from dareq_edge.plan import QuantOptions
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.recipes import build
-model, out, blocks, name, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5])
+model, out, blocks = sys.argv[1], sys.argv[2], int(sys.argv[3])
+name, settings, form = sys.argv[4], json.loads(sys.argv[5]), json.loads(sys.argv[6])
 start, seen = time.perf_counter(), [""]
 
 def peak():
@@ -54,7 +57,8 @@ def progress(stage, done, total):
         raise Enough
 
 try:
-    quantize_checkpoint(model, out, QuantOptions(scale_dtype="bfloat16"), build(name, settings), progress=progress)
+    options = QuantOptions(scale_dtype="bfloat16", **form)
+    quantize_checkpoint(model, out, options, build(name, settings), progress=progress)
 except Enough:
     pass
 tell("end")
@@ -65,16 +69,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--blocks", type=int, default=-1, help="stop after so many; -1 goes on to the end")
-    parser.add_argument("--recipe", default="dareq+tuning=2", help="as on the command line, without group and bits")
+    parser.add_argument("--recipe", default="dareq+tuning=2", help="as compare's --recipes, one of them")
     arguments = parser.parse_args()
-    recipe = parse_variant(arguments.recipe, group_size=None, bits=4)
+    try:
+        recipe = parse_variant(arguments.recipe, group_size=None, bits=4)
+        build(recipe.name, recipe.values)
+    except SpecError as error:
+        parser.error(str(error))
+    form = {"group_size": recipe.group_size, "bits": recipe.bits}
     with tempfile.TemporaryDirectory(prefix="dareq-memory-") as name:
         folder = Path(name)
         (folder / "model").mkdir()
         count = write_model(folder / "model", arguments.layers)
-        print(f"parameters {count / 1e9:.2f} B, {recipe.family}", flush=True)
+        print(f"parameters {count / 1e9:.2f} B, {recipe.label}", flush=True)
         command = [sys.executable, "-c", CHILD, str(folder / "model"), str(folder / "out")]
-        command += [str(arguments.blocks), recipe.name, json.dumps(recipe.values)]
+        command += [str(arguments.blocks), recipe.name, json.dumps(recipe.values), json.dumps(form)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = []
