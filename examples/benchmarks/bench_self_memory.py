@@ -1,12 +1,13 @@
 r"""Peak memory of the recipe dareq, tier self, on a generated 1.3 B-parameter OPT (2.6 GB of fp16 shards).
 
-    python examples/benchmarks/bench_self_memory.py --blocks 1
+    python examples/benchmarks/bench_self_memory.py --blocks 1 --recipe dareq+samples=512+sample_length=128
     python examples/benchmarks/bench_self_memory.py \
         --recipe dareq+tuning=2+samples=4+feedback=false+descent=0+correction=false
 
 The bar: 8 GB. The child process that quantizes is measured whole, imports included; Linux says its peak per stage.
-All of it takes hours on two cores, so the first command ends after one quantized block (each needs the same), and the
-second brings little text quickly to the tuning of all blocks, whose need does not depend on the amount of text.
+All of it takes hours on two cores, so the first command ends after one quantized block (each needs the same; the text
+has as many tokens as by default, in windows a quarter as long), and the second brings little text quickly to the
+tuning of all blocks, whose need does not depend on the amount of text.
 Everything is written to a temporary folder and removed.
 """
 
