@@ -74,9 +74,11 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         recipe = parse_variant(arguments.recipe, group_size=None, bits=4)
-        build(recipe.name, recipe.values)
+        made = build(recipe.name, recipe.values)
     except SpecError as error:
         parser.error(str(error))
+    if getattr(made, "calibration", "") is None:
+        parser.error(f"{recipe.name} needs calibration text, which a generated model has none of; use dareq")
     form = {"group_size": recipe.group_size, "bits": recipe.bits}
     with tempfile.TemporaryDirectory(prefix="dareq-memory-") as name:
         folder = Path(name)
