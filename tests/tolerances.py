@@ -142,3 +142,6 @@ SAME_WEIGHTS = 1e-5
 
 # Relative to the largest entry: output moments are kept in bfloat16 (2^-9), gathered in float32.
 OUTPUT_MOMENTS = 2**-8
+
+# Relative to the largest entry: a norm of 16 float32 numbers alone and fused with the sum before it.
+FUSED_NORM = 2e-6
