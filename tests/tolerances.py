@@ -145,3 +145,6 @@ OUTPUT_MOMENTS = 2**-8
 
 # Relative to the largest entry: a norm of 16 float32 numbers alone and fused with the sum before it.
 FUSED_NORM = 2e-6
+
+# Relative to the largest output: attention over 8-bit keys and values against float32 ones of the same numbers.
+CACHE_KERNEL = 1e-5

@@ -46,6 +46,8 @@ def join(graph: ir.Graph, parts: Sequence[ir.Value]) -> Join:
 def joined_name(names: Sequence[str]) -> str:
     """``a.q.w``, ``a.k.w`` → ``a.q+k.w``: what differs between the dots is written side by side."""
     rows = [name.split(".") for name in names]
+    if len({len(words) for words in rows}) > 1:
+        return "+".join(names)
     differing = [i for i, words in enumerate(zip(*rows, strict=True)) if len(set(words)) > 1]
     low, high = differing[0], differing[-1] + 1
     middle = "+".join(".".join(words[low:high]) for words in rows)

@@ -157,4 +157,5 @@ def test_a_model_that_was_packed_all_along_is_not_split() -> None:
 
 def test_joined_names_say_what_was_joined() -> None:
     assert joined_name(["l.0.attn.q.qweight", "l.0.attn.k.qweight"]) == "l.0.attn.q+k.qweight"
+    assert joined_name(["a.q.w", "a.kv.k.w"]) == "a.q.w+a.kv.k.w"
     assert joined_name(["a.key_q.w", "a.key_k.w"]) == "a.key_q+key_k.w"
