@@ -35,8 +35,8 @@ def export_onnx(
         source: Folder written by ``quantize_checkpoint`` or by transformers' ``save_pretrained`` with DARE-Q.
         out: Folder to create; it appears whole or not at all.
         overwrite: Replace ``out`` if it exists.
-        cache_ranges: Makes keys and values 8 bits wide: called with the finished folder, gives the largest magnitude
-            of every channel of every cache (``dareq_runtime.cache_ranges`` measures it). ``None`` leaves them float32.
+        cache_ranges: Makes keys and values 8 bits wide: called with the finished folder, gives the largest
+            magnitude per channel of every cache (``dareq_runtime.cache_ranges`` measures it); ``None``: float32.
         progress: Called with ("capturing", …), ("writing", bytes done, bytes in all) and ("checking", …).
 
     Returns:
