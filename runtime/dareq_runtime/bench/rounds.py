@@ -71,7 +71,7 @@ def run_bench(
             sum(path.stat().st_size for path in entrant.folder.rglob("*") if path.is_file()),
             weight.read_bytes,
             tuple(found),
-            summarize([sample.metrics() for sample in found], base),
+            summarize([sample.metrics() for sample in found], None if found is samples[0] else base),
         )
         for entrant, weight, found in zip(entrants, weights, samples, strict=True)
     )

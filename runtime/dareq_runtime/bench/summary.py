@@ -35,18 +35,16 @@ class Spread:
         return asdict(self)
 
 
-def summarize(rounds: Sequence[Metrics], base: Sequence[Metrics]) -> dict[str, Spread]:
+def summarize(rounds: Sequence[Metrics], base: Sequence[Metrics] | None) -> dict[str, Spread]:
     """Every metric that all rounds have.
 
     Args:
         rounds: Of one contestant.
-        base: Of the first contestant, the same rounds in the same order.
+        base: Of the first contestant, the same rounds in the same order; ``None`` if this is the first.
     """
-    names = [name for name in rounds[0] if all(name in metrics for metrics in rounds)]
-    return {
-        name: Spread.of(
-            [metrics[name] for metrics in rounds],
-            [metrics[name] for metrics in base] if all(name in metrics for metrics in base) else None,
-        )
-        for name in names
-    }
+
+    def values(name: str, of: Sequence[Metrics] | None) -> list[float] | None:
+        return None if of is None or any(name not in metrics for metrics in of) else [m[name] for m in of]
+
+    found = {name: values(name, rounds) for name in rounds[0]}
+    return {name: Spread.of(v, values(name, base)) for name, v in found.items() if v is not None}
