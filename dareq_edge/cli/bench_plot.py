@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from dareq_runtime.bench.standings import Bench, Standing
 
+_GROUP = 0.8  # width of a group of bars
 _UNSURE = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2}
 
 
@@ -41,24 +42,21 @@ def draw(bench: Bench, path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label)
         if title.startswith("decode"):
-            for j, standing in enumerate(bench.standings):
-                axes.axhline(1e3 * bench.floor(standing), color=f"C{j % 10}", lw=1, ls=":")
-            axes.plot([], [], color="0.4", lw=1, ls=":", label="weights over memory bandwidth")
-            axes.legend(fontsize=7)
-    handles, labels = figure.axes[-1].get_legend_handles_labels()
+            _floors(axes, [1e3 * bench.floor(standing) for standing in bench.standings], len(groups))
+    handles, labels = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda found: len(found[1]))
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4), fontsize=8, frameon=False)
     figure.savefig(path)
 
 
 def _bars(axes: Axes, standings: Sequence[Standing], groups: Sequence[tuple[str, str]], factor: float) -> None:
     """One group of bars per (name, metric), one bar per contestant; the metric "" is the size of the model file."""
-    width = 0.8 / len(standings)
+    width = _GROUP / len(standings)
     for j, standing in enumerate(standings):
         spreads = [standing.metrics.get(metric) for _, metric in groups]
         middle = [factor * (standing.file_bytes if s is None else s.median) for s in spreads]
         below = [0.0 if s is None else factor * (s.median - s.low) for s in spreads]
         above = [0.0 if s is None else factor * (s.high - s.median) for s in spreads]
-        where = [i + (j - (len(standings) - 1) / 2) * width for i in range(len(groups))]
+        where = _places(j, len(standings), len(groups))
         color = f"C{j % 10}"
         axes.bar(
             where, middle, width, label=standing.entrant.label, color=color, yerr=[below, above], error_kw=_UNSURE
@@ -68,3 +66,18 @@ def _bars(axes: Axes, standings: Sequence[Standing], groups: Sequence[tuple[str,
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _floors(axes: Axes, floors: Sequence[float], groups: int) -> None:
+    """A line across every bar of a contestant at its floor."""
+    half = _GROUP / len(floors) / 2
+    for j, floor in enumerate(floors):
+        where = _places(j, len(floors), groups)
+        lines = axes.hlines([floor] * groups, [x - half for x in where], [x + half for x in where], "black", lw=1.2)
+        if j == 0:
+            lines.set_label("weights over memory bandwidth")
+
+
+def _places(j: int, bars: int, groups: int) -> list[float]:
+    """Middle of the j-th of ``bars`` bars in every group."""
+    return [i + (j - (bars - 1) / 2) * _GROUP / bars for i in range(groups)]

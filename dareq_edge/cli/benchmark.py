@@ -78,6 +78,8 @@ def run(request: Request, progress: Progress = silent, runners: Runners | None =
     """
     if request.rounds < 1:
         raise SpecError(f"--rounds is {request.rounds}; use 1 or more")
+    if not request.lengths.prompts and not request.lengths.contexts:
+        raise SpecError("there is no length to measure; give --prompts or --contexts")
     named = [against for against in request.against if against in NAMES]
     folders = {a: _folder(a) for a in request.against if a not in NAMES}
     found = [_entrant(request.folder), *(_entrant(path) for path in folders.values())]

@@ -9,6 +9,7 @@ figure from memory; float sums are the slowest from cache, which is why they are
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,21 +18,24 @@ SIZE = 256 << 20  # bytes; well beyond the last-level cache of anything small en
 TRIES = 10
 
 
-def read_bandwidth(threads: int, *, size: int = SIZE, tries: int = TRIES) -> float:
+def read_bandwidth(
+    threads: int, *, size: int = SIZE, tries: int = TRIES, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Bytes per second that ``threads`` threads read together; the best of several passes.
 
     Args:
         threads: 1 or more.
         size: Bytes of the buffer, a multiple of 8.
         tries: Passes over it.
+        clock: Seconds.
     """
     buffer = np.ones(size // 8, np.int64)  # ones: pages of zeros may all be the same page
     parts = np.array_split(buffer, threads)
     best = float("inf")
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(tries):
-            start = time.perf_counter()
+            start = clock()
             for largest in pool.map(np.max, parts):
                 assert largest == 1
-            best = min(best, time.perf_counter() - start)
+            best = min(best, clock() - start)
     return buffer.nbytes / best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 
 from dareq_edge.errors import ArtifactError
 from dareq_runtime.session import first_line
-
-PACKAGE = "onnxruntime_genai"
 
 
 class GenAI:
@@ -30,11 +27,12 @@ class GenAI:
             ArtifactError: onnxruntime-genai is not installed or refuses the folder.
         """
         try:
-            self._genai: Any = importlib.import_module(PACKAGE)
+            import onnxruntime_genai
         except ImportError as error:
             raise ArtifactError(
                 "it needs the package onnxruntime-genai, which is not installed; run: pip install onnxruntime-genai"
             ) from error
+        self._genai: Any = onnxruntime_genai
         model = json.loads((self._folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         self._vocab_size = int(model["vocab_size"])
         session = {"session_options": {"intra_op_num_threads": self._threads}}

@@ -30,20 +30,21 @@ class Lengths:
     new_tokens: int = 32
 
     def within(self, context: int | None) -> tuple[Lengths, list[str]]:
-        """Those that fit a context length, and a note for each that does not."""
+        """Those that fit a context length, and notes about those that do not."""
         if context is None:
             return self, []
         prompts = tuple(n for n in self.prompts if n + 1 <= context)
-        contexts = tuple(c for c in self.contexts if c + WARM_STEPS + self.new_tokens + 1 <= context)
-        notes = [f"prompt {n:,}: no room for a token after it" for n in self.prompts if n not in prompts]
-        notes += [
-            f"context {c:,}: no room for {self.new_tokens + WARM_STEPS} tokens after it"
-            for c in self.contexts
-            if c not in contexts
+        room = WARM_STEPS + self.new_tokens + 1
+        contexts = tuple(c for c in self.contexts if c + room <= context)
+        notes = [
+            f"{name} of {', '.join(f'{n:,}' for n in lost)}: no room for {more} more in the context of {context:,}"
+            for name, lost, more in (
+                ("prompts", [n for n in self.prompts if n not in prompts], "1 token"),
+                ("contexts", [c for c in self.contexts if c not in contexts], f"{room} tokens"),
+            )
+            if lost
         ]
-        return Lengths(prompts, contexts, self.new_tokens), [
-            f"{note} in the context of {context:,}" for note in notes
-        ]
+        return Lengths(prompts, contexts, self.new_tokens), notes
 
     @property
     def first_prompt(self) -> int:
