@@ -14,6 +14,7 @@ from typing import Any
 from dareq_edge.errors import ArtifactError, CheckpointError
 from dareq_edge.folders import new_folder
 from dareq_edge.progress import Progress
+from dareq_runtime.folder import read_json
 
 RECORD = "baseline.json"
 _BUILDER = "dareq_edge.baselines.build"
@@ -49,7 +50,7 @@ class Source:
     def key(self) -> str:
         """Tells one source from another without reading weights."""
         if self.random:
-            config = json.loads((Path(self.model) / "config.json").read_text(encoding="utf-8"))
+            config = read_json(Path(self.model) / "config.json")
             return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         files = sorted(Path(self.model).glob("*.safetensors")) if Path(self.model).is_dir() else []
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

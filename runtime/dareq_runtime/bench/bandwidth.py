@@ -2,8 +2,8 @@
 
 Each of n Python threads takes the largest entry of its part of one int64 buffer with numpy, which releases the
 interpreter's lock and compares whole vectors: from a cache it reads several times faster than from memory (43
-against 6 GB/s where this was written), so what is timed is the memory. Sums, minima and other types gave the same
-figure from memory; float sums are the slowest from cache, which is why they are not used.
+against 6 GB/s where this was written), so what is timed is the memory. Sums, bitwise or, dot
+products and other types gave the same figure from memory; float32 sums were the slowest from cache, at 11 GB/s.
 """
 
 from __future__ import annotations
