@@ -148,7 +148,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version")[:2] == (0, "dareq-edge 0.1.0\n")
-    for command in ("deploy", "quantize", "export", "run", "eval", "parity", "compare", "inspect", "demo"):
+    for command in ("deploy", "quantize", "export", "run", "eval", "parity", "compare", "bench", "inspect", "demo"):
         code, out, _ = call(capsys, command, "--help")
         assert code == 0
         assert "Examples:" in out

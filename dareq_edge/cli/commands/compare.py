@@ -80,6 +80,7 @@ def compare(
     """
     from dareq_edge.cli.comparison import Request, compare_recipes
     from dareq_edge.cli.comparison_table import comparison_table
+    from dareq_edge.cli.plot import check_plot
     from dareq_edge.cli.subjects import make_subjects
     from dareq_edge.comparison.variants import parse_variants
     from dareq_edge.plan import QuantOptions
@@ -118,18 +119,3 @@ def compare(
         draw(found, plot)
     if found.failed:
         raise typer.Exit(1)
-
-
-def check_plot(path: Path) -> None:
-    """Refuse before any work what could not be drawn after it.
-
-    Raises:
-        SpecError: The file's name or folder cannot work.
-        ImportError: matplotlib is not installed.
-    """
-    import matplotlib.figure  # noqa: F401
-
-    if path.suffix not in (".png", ".svg"):
-        raise SpecError(f"--plot is {path}; name it .png or .svg")
-    if not path.parent.is_dir():
-        raise SpecError(f"there is no folder {path.parent} for --plot {path.name}; create it first")
