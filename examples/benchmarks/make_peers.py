@@ -109,6 +109,8 @@ def llama_cpp(model: Path, out: Path, job: Job) -> None:
     """All-Q4_0 and default Q4_0 files."""
     import llama_cpp
 
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, None)
     config = json.loads((model / "config.json").read_text())
     source = job.gguf or job.scratch / "f16.gguf"
     if job.gguf is None:
