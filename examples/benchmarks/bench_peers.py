@@ -124,10 +124,7 @@ def main() -> None:
     show(table, args.prompts)
     busiest = max(run["load_average"] for own in runs.values() for run in own)
     if busiest > args.threads + 1:
-        print(
-            f"The load average reached {busiest:.1f} with {args.threads} threads of ours: repeat on a quiet machine;"
-        )
-        print("until then compare decode_p10 and prefill_N_least in the JSON.")
+        print(f"The load average reached {busiest:.1f}: these ratios mean nothing; repeat on a quiet machine.")
     if args.json:
         settings = {k: getattr(args, k) for k in ("rounds", "prompts", "new", "repeat", "threads")}
         args.json.write_text(json.dumps({"settings": settings, "medians": table, "runs": runs}, indent=1))
