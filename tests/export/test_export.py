@@ -83,6 +83,11 @@ CASES = [
     ("gemma3", {"table_bits": 4, "group_size": 32}),
     ("gemma3", {}),
     ("biogpt", {"table_bits": 8}),
+    ("pre-LN", {"table_bits": 8, "position_bits": 8}),
+    ("pre-LN", {"position_bits": 4, "group_size": 32}),
+    ("post-LN", {"table_bits": 8, "position_bits": 8}),
+    ("gpt2", {"table_bits": 8, "position_bits": 8}),
+    ("biogpt", {"table_bits": 4, "position_bits": 8}),
 ]
 
 
