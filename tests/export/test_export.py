@@ -83,6 +83,11 @@ CASES = [
     ("gemma3", {"table_bits": 4, "group_size": 32}),
     ("gemma3", {}),
     ("biogpt", {"table_bits": 8}),
+    ("pre-LN", {"table_bits": 8, "position_bits": 8}),
+    ("pre-LN", {"position_bits": 4, "group_size": 32}),
+    ("post-LN", {"table_bits": 8, "position_bits": 8}),
+    ("gpt2", {"table_bits": 8, "position_bits": 8}),
+    ("biogpt", {"table_bits": 4, "position_bits": 8}),
 ]
 
 
@@ -138,7 +143,7 @@ def test_tied_float_table_is_stored_once(tmp_path: Path) -> None:
 
 
 def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tmp_path: Path) -> None:
-    source = quantized(tmp_path, "pre-LN", table_bits=4)
+    source = quantized(tmp_path, "pre-LN", table_bits=4, position_bits=8)
     manifest = export_onnx(source, tmp_path / "out")
     graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
     places = {i.name: {e.key: e.value for e in i.external_data} for i in graph.initializer}
@@ -153,7 +158,18 @@ def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tm
         holders = [at for at, size in read if at <= entry.offset and entry.offset + entry.bytes <= at + size]
         assert len(holders) == (2 if module.endswith("embed_tokens") else 1)  # the head reads the table's bytes
     sizes = {tuple(i.dims) for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
-    assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96)}
+    assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96), (130, 64)}
+
+
+def test_positions_are_looked_up_in_the_quantized_table_after_opts_offset(tmp_path: Path) -> None:
+    export_onnx(quantized(tmp_path, "pre-LN", position_bits=8), tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+    (lookup,) = [n for n in graph.node if n.op_type == "GatherBlockQuantized"]
+    attributes = {a.name: a.i for a in lookup.attribute}
+    assert attributes == {"gather_axis": 0, "quantize_axis": 1, "bits": 8, "block_size": 64}
+    assert [i.split(".")[-1] for i in (lookup.input[0], lookup.input[2])] == ["qweight", "scales"]
+    (offset,) = [n for n in graph.node if lookup.input[1] in n.output]
+    assert (offset.op_type, offset.input[0]) == ("Add", "position_ids")
 
 
 def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:

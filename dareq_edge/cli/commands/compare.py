@@ -51,6 +51,7 @@ def compare(
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
     table_bits: options.Table = "32",
+    position_bits: options.Positions = "32",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     calibration: options.Calibration = None,
@@ -93,7 +94,8 @@ def compare(
     if plot is not None:
         check_plot(plot)
     size = options.group_size(group_size)
-    base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=options.table_bits(table_bits))
+    tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
+    base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
     variants = parse_variants(recipes, group_size=size, bits=bits)
     choice = RecipeChoice("", None, calibration, seed, samples, sample_length)
     texts = [DataChoice(text=path, max_tokens=max_tokens) for path in text or ()]
