@@ -142,3 +142,9 @@ SAME_WEIGHTS = 1e-5
 
 # Relative to the largest entry: output moments are kept in bfloat16 (2^-9), gathered in float32.
 OUTPUT_MOMENTS = 2**-8
+
+# Absolute: attention over five values of magnitude 3, rotated in float32 with the terms in another order.
+ROTARY = 5e-6
+
+# Absolute: values of magnitude 4 normalized in float32 against float64.
+RMS_NORM = 5e-6

@@ -7,6 +7,9 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, rewriter
 
 from dareq_export.passes.reshape_chains import ReshapeChainsPass
+from dareq_export.passes.rms_norm import RmsNormPass
+from dareq_export.passes.rotary import RotaryPass
+from dareq_export.passes.standard_norm import StandardNormPass
 
 
 class _FoldPass(ir.passes.InPlacePass):
@@ -26,11 +29,14 @@ def clean(model: ir.Model) -> None:
     """
     ir.passes.Sequential(
         _FoldPass(),
+        RmsNormPass(),
+        RotaryPass(),
         ReshapeChainsPass(),
+        StandardNormPass(),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),  # stack traces name files of the machine that exported
         common.RemoveUnusedOpsetsPass(),
     )(model)
 
 
-__all__ = ["ReshapeChainsPass", "clean"]
+__all__ = ["ReshapeChainsPass", "RmsNormPass", "RotaryPass", "StandardNormPass", "clean"]
