@@ -148,3 +148,9 @@ FUSED_NORM = 2e-6
 
 # Relative to the largest output: attention over 8-bit keys and values against float32 ones of the same numbers.
 CACHE_KERNEL = 1e-5
+
+# Absolute: attention over five values of magnitude 3, rotated in float32 with the terms in another order.
+ROTARY = 5e-6
+
+# Absolute: values of magnitude 4 normalized in float32 against float64.
+RMS_NORM = 5e-6

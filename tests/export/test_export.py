@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BloomConfig, LlamaConfig, MixtralConfig, OPTConfig
@@ -21,6 +20,7 @@ from dareq_export import export_onnx
 from dareq_export.bind import DATA_FILE
 from dareq_export.capture import capture
 from dareq_export.source import QuantizedSource
+from exported import distance_from_transformers, run, session
 from tiny_models import SPECIAL, save_random, tiny_opt
 
 STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
@@ -54,21 +54,6 @@ def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
     return out
 
 
-def session(folder: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(folder / "model.onnx", options)
-
-
-def run(sess: ort.InferenceSession, ids: np.ndarray, mask: np.ndarray, past: list[np.ndarray] | None) -> list:
-    """One call of the graph; ids [B, S], mask [B, T]."""
-    caches = [i for i in sess.get_inputs() if i.name.startswith("past")]
-    empty = [np.zeros((len(ids), i.shape[1], 0, i.shape[3]), np.float32) for i in caches]
-    positions = np.maximum(mask.cumsum(1) - 1, 0)[:, -ids.shape[1] :]
-    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    return sess.run(None, feeds | {i.name: p for i, p in zip(caches, past or empty, strict=True)})
-
-
 CASES = [
     ("pre-LN", {"table_bits": 8}),
     ("pre-LN", {"table_bits": 4, "group_size": 32}),
@@ -95,23 +80,7 @@ CASES = [
 def test_graph_equals_transformers_on_the_dequantized_model(tmp_path: Path, kind: str, options: dict) -> None:
     source = quantized(tmp_path, kind, **options)
     export_onnx(source, tmp_path / "out")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    sess = session(tmp_path / "out")
-    ids = np.random.default_rng(0).integers(4, 96, (2, 12))
-    mask = np.ones_like(ids)
-    mask[1, :4] = 0  # left padding
-    whole = torch.from_numpy(mask), torch.from_numpy(np.maximum(mask.cumsum(1) - 1, 0))
-    with torch.inference_mode():
-        wanted = model(torch.from_numpy(ids), attention_mask=whole[0], position_ids=whole[1]).logits.numpy()
-    first = run(sess, ids[:, :9], mask[:, :9], None)
-    found = [first[0]]
-    past = first[1:]
-    for t in range(9, 12):
-        step = run(sess, ids[:, t : t + 1], mask[:, : t + 1], past)
-        found.append(step[0])
-        past = step[1:]
-    error = np.abs(np.concatenate(found, axis=1) - wanted)[mask.astype(bool)].max()
-    assert error <= tolerances.EXPORT_FP32 * np.abs(wanted).max()
+    assert distance_from_transformers(tmp_path / "out", source) <= tolerances.EXPORT_FP32
 
 
 def test_folder_is_what_its_manifest_says(tmp_path: Path) -> None:

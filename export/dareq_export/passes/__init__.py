@@ -12,7 +12,10 @@ from dareq_export.passes.joined_projections import JoinedAttentionPass, JoinedGa
 from dareq_export.passes.last_positions import LastPositionsPass
 from dareq_export.passes.query_scale import QueryScalePass
 from dareq_export.passes.reshape_chains import ReshapeChainsPass
+from dareq_export.passes.rms_norm import RmsNormPass
+from dareq_export.passes.rotary import RotaryPass
 from dareq_export.passes.skip_norm import SkipNormPass
+from dareq_export.passes.standard_norm import StandardNormPass
 
 
 class _FoldPass(ir.passes.InPlacePass):
@@ -36,6 +39,8 @@ def clean(model: ir.Model) -> list[Join]:
     joins: list[Join] = []
     ir.passes.Sequential(
         _FoldPass(),
+        RmsNormPass(),
+        RotaryPass(),
         ReshapeChainsPass(),
         common.RemoveUnusedNodesPass(),
         FlatRegionsPass(),
@@ -44,6 +49,7 @@ def clean(model: ir.Model) -> list[Join]:
         JoinedGatePass(joins),
         common.RemoveUnusedNodesPass(),
         SkipNormPass(),
+        StandardNormPass(),
         LastPositionsPass(),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),  # stack traces name files of the machine that exported
@@ -59,6 +65,9 @@ __all__ = [
     "LastPositionsPass",
     "QueryScalePass",
     "ReshapeChainsPass",
+    "RmsNormPass",
+    "RotaryPass",
     "SkipNormPass",
+    "StandardNormPass",
     "clean",
 ]
