@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 MICROSOFT = "com.microsoft"
@@ -43,3 +44,13 @@ def same_shape(a: ir.Value, b: ir.Value) -> bool:
 
 def _known(dim: int | ir.SymbolicDim) -> bool:
     return isinstance(dim, int) or dim.value is not None
+
+
+def int64s(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    """An int64 initializer of rank 1; one of that name is used again."""
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(numbers, dtype=np.int64), name=name)
+        graph.initializers[name] = ir.Value(
+            name=name, shape=ir.Shape([len(numbers)]), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
+    return graph.initializers[name]

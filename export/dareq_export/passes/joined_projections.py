@@ -3,6 +3,8 @@
     q = MatMulNBits(x, Wq), k = …(x, Wk), v = …(x, Wv)                MatMulNBits(x, [Wq; Wk; Wv])
     GroupQueryAttention(q, k, v, …)                            →      GroupQueryAttention(qkv, –, –, …)
 
+    q → RotaryEmbedding, k → RotaryEmbedding, v                →      MatMulNBits → Split → q, k, v, and on as before
+
     gate = MatMulNBits(x, Wg), up = MatMulNBits(x, Wu)         →      MatMulNBits(x, [Wg; Wu]) → Split → gate, up
 
 Activations are quantized once instead of three times, and two parallel regions less start and end per layer. Only
@@ -46,6 +48,8 @@ class JoinedAttentionPass(ir.passes.InPlacePass):
                 attention.replace_input_with(1, None)
                 attention.replace_input_with(2, None)
                 modified = True
+            else:
+                modified |= _join_and_split([_before_rotary(query), _before_rotary(key), value], self._joins)
         return ir.passes.PassResult(model, modified)
 
 
@@ -67,19 +71,34 @@ class JoinedGatePass(ir.passes.InPlacePass):
             pair = _gate_and_up(product)
             if pair is None:
                 continue
-            packed = _joined(pair, self._joins)
-            if packed is None:
-                continue
-            producer = packed.producer()
-            assert producer is not None
-            split = ir.Node("", "Split", [packed], [ir.AttrInt64("axis", -1), ir.AttrInt64("num_outputs", 2)],
-                            num_outputs=2)  # fmt: skip
-            model.graph.insert_after(producer, split)
-            for new, old in zip(split.outputs, pair, strict=True):
-                new.shape, new.type = old.shape, old.type
-                ir.convenience.replace_all_uses_with(old, new)
-            modified = True
+            modified |= _join_and_split(pair, self._joins)
         return ir.passes.PassResult(model, modified)
+
+
+def _join_and_split(outputs: list[ir.Value], joins: list[Join]) -> bool:
+    """Join the linears that make these values [.., N_i] and cut the result where they begin; false if they differ."""
+    packed = _joined(outputs, joins)
+    if packed is None or packed.producer() is None:
+        return False
+    node = packed.producer()
+    graph = None if node is None else node.graph
+    assert node is not None
+    assert isinstance(graph, ir.Graph)
+    sizes = [int(value.producer().attributes["N"].as_int()) for value in outputs]  # type: ignore[union-attr]  # linears
+    cuts = _graph.int64s(graph, "split." + "_".join(map(str, sizes)), sizes)
+    split = ir.Node("", "Split", [packed, cuts], [ir.AttrInt64("axis", -1)], num_outputs=len(outputs))
+    graph.insert_after(node, split)
+    for new, old in zip(split.outputs, outputs, strict=True):
+        new.shape, new.type = old.shape, old.type
+        ir.convenience.replace_all_uses_with(old, new)
+    return True
+
+
+def _before_rotary(value: ir.Value) -> ir.Value:
+    """What a RotaryEmbedding rotates, or the value itself."""
+    node = value.producer()
+    rotary = node is not None and _graph.is_op(node, "RotaryEmbedding", _graph.MICROSOFT)
+    return node.inputs[0] or value if rotary and node is not None else value
 
 
 def _unsplit(query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value | None:

@@ -74,9 +74,9 @@ def _cut(graph: ir.Graph, head: ir.Node) -> ir.Value:
     hidden = head.inputs[0]
     assert hidden is not None and hidden.shape is not None
     start = ir.Node("", "Neg", [keep], num_outputs=1)
-    starts = ir.Node("", "Unsqueeze", [start.outputs[0], _constant(graph, "first_axis", [0])], num_outputs=1)
-    end = _constant(graph, "to_the_end", [np.iinfo(np.int64).max])
-    axis = _constant(graph, "position_axis", [1])
+    starts = ir.Node("", "Unsqueeze", [start.outputs[0], _graph.int64s(graph, "first_axis", [0])], num_outputs=1)
+    end = _graph.int64s(graph, "to_the_end", [np.iinfo(np.int64).max])
+    axis = _graph.int64s(graph, "position_axis", [1])
     cut = ir.Node("", "Slice", [hidden, starts.outputs[0], end, axis], num_outputs=1)
     kept = cut.outputs[0]
     kept.shape = ir.Shape([hidden.shape[0], "num_logits", *hidden.shape[2:]])
@@ -93,19 +93,9 @@ def _restore_shape(graph: ir.Graph, head: ir.Node, kept: ir.Value) -> None:
     width = head.outputs[0].shape[-1] if head.outputs[0].shape is not None else None
     assert isinstance(width, int)
     leading = ir.Node("", "Shape", [kept], [ir.AttrInt64("start", 0), ir.AttrInt64("end", 2)], num_outputs=1)
-    target = ir.Node("", "Concat", [leading.outputs[0], _constant(graph, "vocabulary", [width])],
+    target = ir.Node("", "Concat", [leading.outputs[0], _graph.int64s(graph, "vocabulary", [width])],
                      [ir.AttrInt64("axis", 0)], num_outputs=1)  # fmt: skip
     for node, size in ((leading, 2), (target, 3)):
         node.outputs[0].shape, node.outputs[0].type = ir.Shape([size]), ir.TensorType(ir.DataType.INT64)
     graph.insert_before(head, [leading, target])
     head.replace_input_with(1, target.outputs[0])
-
-
-def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
-    """An int64 initializer of rank 1; one of that name is used again."""
-    if name not in graph.initializers:
-        tensor = ir.tensor(np.array(numbers, dtype=np.int64), name=name)
-        graph.initializers[name] = ir.Value(
-            name=name, shape=ir.Shape([len(numbers)]), type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
-    return graph.initializers[name]

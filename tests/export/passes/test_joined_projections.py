@@ -13,29 +13,40 @@ from pass_graphs import DOMAIN, HEADS, WIDTH, H, compute, floats, graph, linear,
 
 
 def attention(
-    *, blocks: tuple[int, int, int] = (16, 16, 16), biases: tuple[bool, bool, bool] = (True,) * 3
+    *,
+    blocks: tuple[int, int, int] = (16, 16, 16),
+    biases: tuple[bool, bool, bool] = (True,) * 3,
+    rotary: bool = False,
 ) -> ir.Model:
-    """Three linears of one input into GroupQueryAttention, queries multiplied by a half first."""
+    """Three linears of one input into GroupQueryAttention, queries multiplied by a half, or both rotated, first."""
     rng = np.random.default_rng(0)
     made = [
         linear(f"attn.{n}_proj", "x", n, H, H, rng, bias=b, block=k)
         for n, b, k in zip("qkv", biases, blocks, strict=True)
     ]
     nodes = [node for node, _ in made]
-    nodes.append(helper.make_node("Mul", ["q", "half"], ["scaled"]))
+    if rotary:
+        tables = ["rows", "cos", "sin"]
+        nodes.append(helper.make_node("RotaryEmbedding", ["q", *tables], ["scaled"], domain=DOMAIN))
+        nodes.append(helper.make_node("RotaryEmbedding", ["k", *tables], ["turned"], domain=DOMAIN))
+    else:
+        nodes.append(helper.make_node("Mul", ["q", "half"], ["scaled"]))
     nodes.append(
         helper.make_node(
-            "GroupQueryAttention", ["scaled", "k", "v", "pk", "pv", "seqlens", "total"], ["y", "nk", "nv"],
+            "GroupQueryAttention", ["scaled", "turned" if rotary else "k", "v", "pk", "pv", "seqlens", "total"], ["y", "nk", "nv"],
             domain=DOMAIN, num_heads=HEADS, kv_num_heads=HEADS, scale=0.5, do_rotary=0,
         )
     )  # fmt: skip
     cache = [floats(n, 1, HEADS, t, WIDTH) for n, t in (("pk", 2), ("pv", 2), ("nk", 5), ("nv", 5))]
     constants: dict = {"half": np.array(0.5, np.float32), "total": np.array(5, np.int32)}
+    if rotary:
+        angles = rng.uniform(0, 3, (3, WIDTH // 2)).astype(np.float32)
+        constants |= {"rows": np.arange(3)[None], "cos": np.cos(angles), "sin": np.sin(angles)}
     for _, weights in made:
         constants |= weights
     seqlens = helper.make_tensor_value_info("seqlens", TensorProto.INT32, [1])
     inputs = [floats("x", 1, 3, H), *cache[:2], seqlens]
-    shapes = {name: [1, 3, H] for name in ("q", "k", "v", "scaled")}
+    shapes = {name: [1, 3, H] for name in ("q", "k", "v", "scaled", *(["turned"] if rotary else []))}
     return graph(nodes, inputs, [floats("y", 1, 3, H), *cache[2:]], constants, shapes)
 
 
@@ -82,6 +93,17 @@ def test_attention_reads_one_packed_projection_and_its_own_scale() -> None:
     common.RemoveUnusedNodesPass()(model)
     assert ops(model) == {"MatMulNBits": 1, "GroupQueryAttention": 1}
     assert [j.value.name for j in joins] == [f"attn.q_proj+k_proj+v_proj.{k}" for k in ("qweight", "scales", "bias")]
+    for found, value in zip(compute(bound(model, arrays, joins), FEEDS), wanted, strict=True):
+        assert np.abs(found - value).max() <= tolerances.KERNEL_FP32 * np.abs(value).max()
+
+
+def test_rotated_queries_and_keys_come_from_one_projection_that_is_split() -> None:
+    model = attention(rotary=True)
+    wanted = compute(model, FEEDS)
+    arrays, joins = as_parameters(model), []
+    assert JoinedAttentionPass(joins)(model).modified
+    common.RemoveUnusedNodesPass()(model)
+    assert ops(model) == {"MatMulNBits": 1, "Split": 1, "RotaryEmbedding": 2, "GroupQueryAttention": 1}
     for found, value in zip(compute(bound(model, arrays, joins), FEEDS), wanted, strict=True):
         assert np.abs(found - value).max() <= tolerances.KERNEL_FP32 * np.abs(value).max()
 
