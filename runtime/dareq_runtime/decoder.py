@@ -14,6 +14,8 @@ by row (``Lane``), each into its slice of the batch's buffer, and only then do t
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,13 +27,19 @@ from dareq_runtime.session import KEEP, Graph, first_line
 
 
 class Cache:
-    """Keys and values of every layer, [rows, kv_heads, length, head_dim] each, zero at first."""
+    """Keys and values of every layer, [rows, kv_heads, length, head_dim] each, zero at first.
+
+    The memory is mapped, so that a page takes room only once a token is written to it, and all of it goes back to
+    the system at the end; malloc would fill it with zeros at once and keep it.
+    """
 
     def __init__(self, graph: Graph, rows: int, length: int) -> None:
         heads, width = graph.cache_shape
         self.graph = graph
         self.length = length
-        self._buffers = [np.zeros((rows, heads, length, width), graph.dtype) for _ in graph.caches]
+        shape = (len(graph.caches), rows, heads, length, width)
+        memory = mmap.mmap(-1, math.prod(shape) * np.dtype(graph.dtype).itemsize)
+        self._buffers = list(np.frombuffer(memory, graph.dtype).reshape(shape))
 
     def lane(self, start: int, stop: int) -> Lane:
         """Rows ``start`` to ``stop`` as a batch of their own, sharing this memory."""
@@ -106,21 +114,18 @@ class Stepper:
         self._positions = total - 1 - self._pads
         self._columns = np.arange(length)
         self._mask = np.zeros(rows * length, np.int64)
+        self._mask_address = self._mask.ctypes.data
         self._logits = np.empty((rows, 1, graph.vocab_size), graph.dtype)
+        self._rows_of_logits = self._logits[:, 0]
         self._keep = np.ones((), np.int64)
         self._binding = _bind_caches(graph, buffers)
         for name, array in (("input_ids", self._ids), ("position_ids", self._positions), (KEEP, self._keep)):
             if name in graph.inputs or (name == KEEP and graph.keeps):
                 _bind_input(self._binding, name, array)
         self._binding.bind_output("logits", "cpu", 0, graph.dtype, self._logits.shape, self._logits.ctypes.data)
-        self._at(total)
+        self._total = total
         if rows == 1:  # every later mask is the start of this one
             self._mask[:] = self._columns >= pads[0]
-
-    def _at(self, total: int) -> None:
-        """Say how many columns are filled."""
-        self._total = total
-        self._positions[:] = total - 1 - self._pads
 
     def __call__(self, tokens: Sequence[int] | NDArray[np.int64], *, total: int | None = None) -> NDArray[np.float32]:
         """Feed one token to each row.
@@ -135,15 +140,16 @@ class Stepper:
         Raises:
             ArtifactError: onnxruntime fails.
         """
-        self._at((self._total if total is None else total) + 1)
-        rows = len(self._ids)
+        self._total = (self._total if total is None else total) + 1
+        shape = (len(self._ids), self._total)
         self._ids[:, 0] = tokens
-        mask = self._mask[: rows * self._total].reshape(rows, self._total)
-        if rows > 1:
+        np.subtract(self._total - 1, self._pads, out=self._positions)
+        if shape[0] > 1:
+            mask = self._mask[: shape[0] * shape[1]].reshape(shape)
             np.greater_equal(self._columns[: self._total], self._pads, out=mask, casting="unsafe")
-        _bind_input(self._binding, "attention_mask", mask)
+        self._binding.bind_input("attention_mask", "cpu", 0, np.int64, shape, self._mask_address)
         _run(self._graph, self._binding)
-        single: NDArray[np.float32] = self._logits[:, 0].astype(np.float32, copy=False)
+        single: NDArray[np.float32] = self._rows_of_logits.astype(np.float32, copy=False)
         return single
 
 

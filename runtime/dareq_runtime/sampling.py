@@ -76,7 +76,7 @@ class Sampling:
             logits: float32 [n].
             u: In [0, 1).
         """
-        ranks = _Ranks(logits.astype(np.float64) / self.temperature)
+        ranks = _Ranks(logits, self.temperature)
         kept = ranks.total if self.top_p == 1 else ranks.reaching(self.top_p * ranks.total, "left")[1]
         return ranks.reaching(u * kept, "right")[0]
 
@@ -105,15 +105,27 @@ class _Ranks:
 
     PER_NAT = 16
     COUNT = 16 * 31 + 1
+    BLOCK = 8192  # small temporaries are reused; whole rows of float64 go back to the system and fault in again
 
-    def __init__(self, x: NDArray[np.float64]) -> None:
-        """Take logits, float64 [n]."""
-        self._far = x.max() - x
-        self._weight = np.exp(-self._far)
-        self._bucket = np.minimum(self._far * self.PER_NAT, self.COUNT - 1).astype(np.int64)
-        self._mass = np.bincount(self._bucket, self._weight, self.COUNT)
+    def __init__(self, logits: NDArray[np.float32], temperature: float) -> None:
+        """Take logits, float32 [n], n >= 1."""
+        self._logits = logits
+        self._temperature = temperature
+        self._top = np.float64(logits.max()) / temperature
+        self._bucket = np.empty(len(logits), np.int16)
+        self._mass = np.zeros(self.COUNT)
+        for start in range(0, len(logits), self.BLOCK):
+            far = self._far(logits[start : start + self.BLOCK])
+            bucket = np.clip(far * self.PER_NAT, 0, self.COUNT - 1).astype(np.int16)
+            self._bucket[start : start + self.BLOCK] = bucket
+            self._mass += np.bincount(bucket, np.exp(-far), self.COUNT)
         self._through = np.cumsum(self._mass)
         self.total = float(self._through[-1])
+
+    def _far(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Distances from the largest logit, after the temperature."""
+        far: NDArray[np.float64] = self._top - logits.astype(np.float64) / self._temperature
+        return far
 
     def reaching(self, mass: float, side: Literal["left", "right"]) -> tuple[int, float]:
         """The first token, likeliest first and equal ones by number, with which the sum reaches a mass.
@@ -127,7 +139,9 @@ class _Ranks:
         """
         bucket = min(int(np.searchsorted(self._through, mass, side)), int(self._bucket.max()))
         members = np.flatnonzero(self._bucket == bucket)
-        members = members[np.argsort(self._far[members], kind="stable")]
-        sums = self._through[bucket] - self._mass[bucket] + np.cumsum(self._weight[members])
+        far = self._far(self._logits[members])
+        order = np.argsort(far, kind="stable")
+        members = members[order]
+        sums = self._through[bucket] - self._mass[bucket] + np.cumsum(np.exp(-far[order]))
         found = min(int(np.searchsorted(sums, mass, side)), len(members) - 1)
         return int(members[found]), float(sums[found])

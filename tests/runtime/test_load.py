@@ -100,7 +100,7 @@ def test_bad_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").write_text("{}")
     seal(copy)
     model = load(copy)  # ids need no tokenizer
-    with pytest.raises(ArtifactError, match="tokenizer in .* cannot be read"):
+    with pytest.raises(ArtifactError, match=r"tokenizer in .* cannot be read"):
         model.encode("text")
 
 
