@@ -14,8 +14,8 @@ import onnxruntime as ort
 from dareq_edge.errors import SpecError
 
 Preset = Literal["latency", "memory", "battery"]
-"""latency: the fastest. memory: what was allocated for a long prompt goes back to the system. battery: the least
-processor time per token."""
+"""latency: activations are kept for the next pass, which may help long prompts. memory: they go back to the system.
+battery: the least processor time per token. No preset makes another copy of the weights or changes a token."""
 
 OPTIMIZATION = "ORT_ENABLE_ALL"
 """Graph optimization level of every preset. Exports are fused already: all four levels loaded and decoded alike."""
@@ -27,7 +27,8 @@ class SessionPreset:
 
     Attributes:
         arena: Keep freed activations for the next pass. No copy of the weights either way.
-        spinning: Let idle threads wait busily for the next operator: about 1.6 times the processor time per token.
+        spinning: Let idle threads wait busily for the next operator: 1.4 times the processor time per token with
+            two threads.
         share_of_cores: Threads, as a share of the cores, unless a number is given; all of them means that
             onnxruntime chooses, which takes physical cores only.
         optimization: Name of a ``GraphOptimizationLevel``.
@@ -57,7 +58,7 @@ PRESETS: dict[str, SessionPreset] = {
     "battery": SessionPreset(arena=False, spinning=False, share_of_cores=0.5),
 }
 DEFAULT: Preset = "memory"
-"""Its tokens come as fast as those of "latency", which keeps 20 MB after a prompt of 512 tokens."""
+"""Its tokens come as fast as those of "latency", which keeps some 5 MB more after a prompt of 512 tokens."""
 
 
 def find_preset(name: str) -> SessionPreset:
