@@ -57,6 +57,7 @@ class DareqConfig(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
     candidates: int = 20
     skip: list[str] = field(default_factory=list)
     table_bits: int | None = None
+    position_bits: int | None = None
     plan: dict[str, dict[str, Any]] | None = None
     recipe: dict[str, Any] | None = None
     quant_method: str = METHOD

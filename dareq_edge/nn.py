@@ -38,7 +38,7 @@ class QuantMatrix(nn.Module):
     def __init__(
         self, qweight: torch.Tensor, scales: torch.Tensor, k: int, spec: QuantSpec, dtype: torch.dtype
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # of several bases, the others make no weight
         n = scales.shape[0]
         if qweight.shape != (n, packed_width(k, spec.bits)) or scales.shape[1] != spec.groups(k):
             raise CheckpointError(
@@ -76,6 +76,12 @@ class QuantMatrix(nn.Module):
         if exact is not None and moved is not None and moved.dtype != torch.float32:
             self._buffers["scales"] = exact.to(moved.device)
         return self
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """Dequantized rows: integer [...], each in [0, N), to ``dtype`` [..., K]."""
+        flat = ids.reshape(-1)
+        rows = dequantize(self.qweight[flat], self.scales[flat], self.in_features, self.spec, self.dtype)
+        return rows.reshape(*ids.shape, self.in_features)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
@@ -127,7 +133,7 @@ class DAREQuantLinear(QuantMatrix):
             bits, group_size, scale_dtype, method, entropy, bins, lambda_weight, lambda_entropy, candidates
         )
         weight = matrix_of(linear)
-        super().__init__(*_packed(options.quantizer()(weight, options.spec, name), weight))
+        super().__init__(*packed_like(options.quantizer()(weight, options.spec, name), weight))
         self.register_parameter("bias", linear.bias)
         self.train(linear.training)
 
@@ -142,7 +148,7 @@ class DAREQuantLinear(QuantMatrix):
             bias: [N], used as it is.
             like: A tensor that gives device and dtype; ``None`` is CPU float32.
         """
-        return cls._make(*_packed(tensor, torch.empty(0) if like is None else like), bias)
+        return cls._make(*packed_like(tensor, torch.empty(0) if like is None else like), bias)
 
     @classmethod
     def empty(
@@ -156,7 +162,7 @@ class DAREQuantLinear(QuantMatrix):
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """A layer with uninitialized codes and scales, to load a state dict into (``device="meta"`` works)."""
-        return cls._make(*_empty(out_features, in_features, spec, device), in_features, spec, dtype, bias)
+        return cls._make(*empty_packed(out_features, in_features, spec, device), in_features, spec, dtype, bias)
 
     @classmethod
     def _make(
@@ -237,7 +243,7 @@ class QuantEmbedding(QuantMatrix):
         embed_scale: float | torch.Tensor | None = None,
     ) -> Self:
         """Wrap a table that is quantized already; ``like`` gives device and dtype (``None``: CPU float32)."""
-        return cls(*_packed(tensor, torch.empty(0) if like is None else like), padding_idx, embed_scale)
+        return cls(*packed_like(tensor, torch.empty(0) if like is None else like), padding_idx, embed_scale)
 
     @classmethod
     def empty(
@@ -252,7 +258,7 @@ class QuantEmbedding(QuantMatrix):
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """A table with uninitialized codes and scales, to load a state dict into."""
-        packed = _empty(num_embeddings, embedding_dim, spec, device)
+        packed = empty_packed(num_embeddings, embedding_dim, spec, device)
         return cls(*packed, embedding_dim, spec, dtype, padding_idx, embed_scale)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -264,10 +270,7 @@ class QuantEmbedding(QuantMatrix):
         Returns:
             ``self.dtype`` [..., K].
         """
-        flat = ids.reshape(-1)
-        rows = dequantize(self.qweight[flat], self.scales[flat], self.in_features, self.spec, self.dtype)
-        rows = rows.reshape(*ids.shape, self.in_features)
-        scale = self.embed_scale
+        rows, scale = self.rows(ids), self.embed_scale
         if scale is None:
             return rows
         return rows * (scale.to(rows.dtype) if isinstance(scale, torch.Tensor) else scale)
@@ -311,7 +314,7 @@ class TiedQuantLinear(DAREQuantLinear):
         """Ignored: transformers' ``tie_weights`` assigns the embedding's weight, which this head already uses."""
 
 
-def _packed(
+def packed_like(
     tensor: QuantizedTensor, like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, int, QuantSpec, torch.dtype]:
     """Arguments of ``QuantMatrix`` for a quantized tensor, on the device and in the dtype of ``like``."""
@@ -319,6 +322,7 @@ def _packed(
     return qweight, torch.from_numpy(tensor.scales).to(like.device), tensor.shape[1], tensor.spec, like.dtype
 
 
-def _empty(n: int, k: int, spec: QuantSpec, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+def empty_packed(n: int, k: int, spec: QuantSpec, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Uninitialized codes uint8 [N, ceil(K*bits/8)] and scales float32 [N, G]."""
     qweight = torch.empty(n, packed_width(k, spec.bits), dtype=torch.uint8, device=device)
     return qweight, torch.empty(n, spec.groups(k), dtype=torch.float32, device=device)

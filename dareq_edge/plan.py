@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from dareq_edge.embeddings import check_lookup
 from dareq_edge.errors import SpecError, UnsupportedArchitectureError
 from dareq_edge.matrix import LINEARS, embed_scale
 from dareq_edge.quantizers import Quantizer, build
@@ -38,6 +39,7 @@ class QuantOptions:
         candidates: DARE-Q only: scales tried per row or group.
         skip: fnmatch patterns of module names that stay float.
         table_bits: Bits of the token embedding and the output head (4 or 8); ``None`` keeps both float.
+        position_bits: Bits of every other embedding, i.e. of learned positions (4 or 8); ``None`` keeps them float.
 
     Raises:
         SpecError: A value cannot work, or the method does not exist.
@@ -54,12 +56,14 @@ class QuantOptions:
     candidates: int = 20
     skip: tuple[str, ...] = ()
     table_bits: int | None = None
+    position_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.entropy not in get_args(Entropy):
             raise SpecError(f"entropy is {self.entropy!r}; use one of {', '.join(get_args(Entropy))}")
-        if self.table_bits not in (None, 4, 8):
-            raise SpecError(f"table_bits is {self.table_bits!r}; use 4, 8, or None for a float table")
+        for name in ("table_bits", "position_bits"):
+            if (value := getattr(self, name)) not in (None, 4, 8):
+                raise SpecError(f"{name} is {value!r}; use 4, 8, or None for a float table")
         skip: object = self.skip  # callers and JSON may hand over anything
         if not isinstance(skip, (tuple, list)) or not all(isinstance(p, str) for p in skip):
             raise SpecError(f"skip is {skip!r}; use a list of name patterns, e.g. ['*.fc2']")
@@ -75,6 +79,11 @@ class QuantOptions:
     def table_spec(self) -> QuantSpec:
         """Spec of the token table and the head; only meaningful when ``table_bits`` is set."""
         return QuantSpec(self.table_bits or self.bits, self.group_size, self.scale_dtype, self.method)
+
+    @property
+    def position_spec(self) -> QuantSpec:
+        """Spec of position tables; only meaningful when ``position_bits`` is set."""
+        return QuantSpec(self.position_bits or self.bits, self.group_size, self.scale_dtype, self.method)
 
     def quantizer(self) -> Quantizer:
         """The quantizer with these hyper-parameters."""
@@ -120,7 +129,8 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
 
     Every linear layer (``matrix.LINEARS``) is planned except those matching ``options.skip``. The token embedding and
     the output head are planned only when ``table_bits`` is set: they are the layers most sensitive to rounding, and a
-    head that shares its table with the embedding must stay one table. Position embeddings always stay float.
+    head that shares its table with the embedding must stay one table. Every other embedding, which is to say learned
+    positions, is planned when ``position_bits`` is set.
 
     Args:
         model: Any module; transformers models are asked for their embedding and head.
@@ -130,17 +140,23 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
         Spec per module name, in the model's order.
 
     Raises:
-        UnsupportedArchitectureError: Nothing to quantize, or a table that does more than look rows up.
+        UnsupportedArchitectureError: Nothing to quantize, or a table that does more than look rows up (positions may
+            be computed before and rows changed after that).
         SpecError: A skip pattern matches no module.
     """
     table, head, tied = token_table(model), output_head(model), is_tied(model)
-    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, LINEARS) or m is table)]
+    kinds = (*LINEARS, nn.Embedding)
+    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, kinds) or m is table)]
     _check_skip([n for n, _ in named], options.skip)
     plan: dict[str, QuantSpec] = {}
     for name, module in named:
         if any(fnmatchcase(name, pattern) for pattern in options.skip):
             continue
-        if module is not table and module is not head:
+        if isinstance(module, nn.Embedding) and module is not table:
+            if options.position_bits is not None:
+                check_lookup(name, module)
+                plan[name] = options.position_spec
+        elif module is not table and module is not head:
             plan[name] = options.spec
         elif options.table_bits is not None and not (tied and module is head):
             _check_table(name, module)
@@ -156,7 +172,7 @@ def _check_skip(module_names: list[str], skip: tuple[str, ...]) -> None:
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in module_names):
             raise SpecError(
-                f"skip pattern {pattern!r} matches no linear layer or token table; see model.named_modules()"
+                f"skip pattern {pattern!r} matches no linear layer or embedding; see model.named_modules()"
             )
 
 

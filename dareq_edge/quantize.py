@@ -104,7 +104,9 @@ def _prepare(
     options = recipe.options(options)
     plan = plan_model(model, options)
     for module in plan:
-        name = names[f"{module}.weight"]
+        name = names.get(f"{module}.weight")
+        if name is None:  # transformers computes a few tables that old files do not hold
+            raise CheckpointError(f"{source} has no tensor {module}.weight; keep it in float with --skip {module}")
         info = checkpoint.tensors[name]
         if info.dtype not in _FLOATS:
             raise CheckpointError(

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from torch import nn
 
 from dareq_edge.errors import CheckpointError
+from dareq_edge.lookup import QuantLookup
 from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
-from dareq_edge.nn import DAREQuantLinear, QuantEmbedding, TiedQuantLinear
+from dareq_edge.nn import DAREQuantLinear, QuantEmbedding, QuantMatrix, TiedQuantLinear
 from dareq_edge.plan import Entropy, QuantOptions, config_json, is_tied, output_head, plan_model, token_table
 from dareq_edge.progress import Progress, silent
 from dareq_edge.quantizers import Quantizer
@@ -34,14 +35,15 @@ def apply_dareq(
     method: str = "dareq",
     table_bits: int | None = None,
     progress: Progress = silent,
+    position_bits: int | None = None,
 ) -> ModelT:
     """Replace every linear layer (``nn.Linear``, GPT-2's ``Conv1D``) of a model by a ``DAREQuantLinear``, in place.
 
     The token embedding and the output head stay float unless ``table_bits`` is set. They are the layers most
     sensitive to rounding, and a head that shares its table with the embedding must not be quantized alone, which
     would untie it and *add* a table. With ``table_bits`` the table is quantized once, and a tied head stays tied.
-    Position embeddings and norms always stay float. Of a module that is no transformers model every linear is
-    replaced, because nothing tells which one is the head: name it in ``skip``.
+    Learned positions stay float unless ``position_bits`` is set; norms always do. Of a module that is no transformers
+    model every linear is replaced, because nothing tells which one is the head: name it in ``skip``.
 
     A transformers model is also marked (``config.quantization_config``), so that ``save_pretrained`` writes a folder
     which ``from_pretrained`` loads again after ``import dareq_edge.hf``.
@@ -60,6 +62,7 @@ def apply_dareq(
         method: Quantizer plug-in.
         table_bits: Bits of token embedding and head, 4 or 8; ``None`` keeps them float.
         progress: Called after every module.
+        position_bits: Bits of learned position tables, 4 or 8; ``None`` keeps them float.
 
     Returns:
         The same model.
@@ -71,7 +74,7 @@ def apply_dareq(
     """
     options = QuantOptions(
         bits, group_size, scale_dtype, method, entropy, bins, lambda_weight, lambda_entropy, candidates,
-        tuple(skip), table_bits,
+        tuple(skip), table_bits, position_bits,
     )  # fmt: skip
     plan = plan_model(model, options)
     apply_plan(model, plan, options.quantizer(), progress)
@@ -102,11 +105,14 @@ def apply_plan(
         old = _submodule(model, name)
         weight = matrix_of(old)
         tensor = quantizer(weight, spec, f"{name}.weight")
-        if isinstance(old, nn.Embedding):
-            scale = embed_scale(name, old)
-            _replace(model, old, QuantEmbedding.from_quantized(tensor, weight, old.padding_idx, scale), tied)
+        new: QuantMatrix
+        if old is token_table(model) and isinstance(old, nn.Embedding):
+            new = QuantEmbedding.from_quantized(tensor, weight, old.padding_idx, embed_scale(name, old))
+        elif isinstance(old, nn.Embedding):
+            new = QuantLookup.from_quantized(tensor, old)
         else:
-            _replace(model, old, DAREQuantLinear.from_quantized(tensor, _bias(old), weight), tied)
+            new = DAREQuantLinear.from_quantized(tensor, _bias(old), weight)
+        _replace(model, old, new, tied)
         progress("quantizing", done, len(plan))
 
 
@@ -125,11 +131,13 @@ def install_empty(model: nn.Module, plan: Mapping[str, QuantSpec]) -> None:
         old = _submodule(model, name)
         weight = matrix_of(old)
         n, k = weight.shape
-        new: DAREQuantLinear | QuantEmbedding
-        if isinstance(old, nn.Embedding):
+        new: QuantMatrix
+        if old is token_table(model) and isinstance(old, nn.Embedding):
             new = QuantEmbedding.empty(
                 n, k, spec, old.padding_idx, embed_scale(name, old), device=weight.device, dtype=weight.dtype
             )
+        elif isinstance(old, nn.Embedding):
+            new = QuantLookup.empty(spec, old)
         else:
             new = DAREQuantLinear.empty(k, n, spec, _bias(old), device=weight.device, dtype=weight.dtype)
         _replace(model, old, new, tied)
@@ -149,7 +157,7 @@ def _bias(module: nn.Module) -> nn.Parameter | None:
     return module.bias if isinstance(module.bias, nn.Parameter) else None
 
 
-def _replace(model: nn.Module, old: nn.Module, new: DAREQuantLinear | QuantEmbedding, tied: bool) -> None:
+def _replace(model: nn.Module, old: nn.Module, new: QuantMatrix, tied: bool) -> None:
     """Put ``new`` wherever ``old`` is used; a tied head follows the table."""
     head = output_head(model) if tied and isinstance(new, QuantEmbedding) and old is token_table(model) else None
     swaps: dict[nn.Module, nn.Module] = {old: new.train(old.training)}

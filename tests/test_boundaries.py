@@ -21,6 +21,12 @@ L4 = {"onnxruntime", "tokenizers"}
 # Modules of dareq_edge by layer; a module named nowhere is L2. See the layer table in the design.
 MODULES_L0 = {"", "errors", "spec", "plugins", "folders", "manifest", "report", "progress", "tokenizer_files"}
 MODULES_L1 = {"qtensor", "packing"}
+BASELINES = {
+    "optimum",
+    "onnx",
+    "onnxruntime",
+}  # what dareq_edge.baselines, and nothing else, makes bench's peers with
+PEERS = {"bench.genai": {"onnxruntime_genai"}}  # modules of dareq_runtime that run another runtime, if installed
 CAPTURE = "capture"  # the only subpackage of dareq_export that may use torch and transformers
 
 
@@ -85,6 +91,7 @@ def test_dareq_edge_layers(name: str, path: Path) -> None:
         return
     own = 0 if name == "__main__" else layer(name)
     allowed = set().union(*[set(), L1, L2][: own + 1])
+    allowed |= BASELINES if name.split(".")[0] == "baselines" else set()
     assert not outside(found) - allowed
     if name != "__main__":
         assert not {m for m in found if m.startswith(("dareq_export", "dareq_runtime", "dareq_edge.cli"))}
@@ -98,14 +105,15 @@ def test_dareq_export_layers(name: str, path: Path) -> None:
     capture = name.split(".")[0] == CAPTURE
     assert not outside(found) - L1 - L3 - READING - ({"torch", "transformers"} if capture else set())
     assert not {m for m in found if m.startswith("dareq_runtime")}
-    shared = {"dareq_edge.matrix"} if capture else set()  # what a module's matrix is, is said once
+    # what a module's matrix is, and which tables can be replaced under their model's code, is said once
+    shared = {"dareq_edge.matrix", "dareq_edge.embeddings"} if capture else set()
     assert not {m for m in found if m.startswith("dareq_edge") and edge_layer(m) > 1} - shared
 
 
 @pytest.mark.parametrize(("name", "path"), RUNTIME)
 def test_dareq_runtime_layers(name: str, path: Path) -> None:
     found = imports(path)
-    assert not outside(found) - L1 - L4
+    assert not outside(found) - L1 - L4 - PEERS.get(name, set())
     assert not {m for m in found if m.startswith("dareq_export")}
     assert not {m for m in found if m.startswith("dareq_edge") and edge_layer(m) > 1}
 

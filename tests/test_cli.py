@@ -69,19 +69,35 @@ def test_the_parts_give_what_deploy_gives(place: Path, capsys: pytest.CaptureFix
 
 def test_quantize_takes_every_option(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--bits", 3, "--group-size", 32, "--recipe", "rtn", "--table-bits", 32, "--scale-dtype", "float32"]
-    options += ["--skip", "*.fc2"]
+    options += ["--skip", "*.fc2", "--position-bits", 4]
     found = record(capsys, "quantize", place / "m", "--out", place / "q3", *options)
     config = json.loads((place / "q3" / "config.json").read_text())["quantization_config"]
-    assert {k: config[k] for k in ("bits", "group_size", "method", "table_bits", "scale_dtype", "skip")} == {
+    assert {
+        k: config[k] for k in ("bits", "group_size", "method", "table_bits", "position_bits", "scale_dtype", "skip")
+    } == {
         "bits": 3,
         "group_size": 32,
         "method": "rtn",
         "table_bits": None,
+        "position_bits": 4,
         "scale_dtype": "float32",
         "skip": ["*.fc2"],
     }
     assert not any("fc2" in name for name in config["plan"])
     assert found["out"] == str(place / "q3")
+
+
+def test_positions_take_8_bits_unless_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = "model.decoder.embed_positions"
+    entry = Manifest.read(place / "o").tensors[f"{table}.qweight"]
+    assert (entry.bits, entry.shape, entry.bytes) == (8, (130, 64), 130 * 64)
+    out = place / "float-positions"
+    tokens = ("--tokens", place / "t.npy")
+    found = record(capsys, "deploy", place / "m", "--out", out, *tokens, *QUICK, "--position-bits", 32)
+    assert isinstance(found["parity"], dict)
+    assert found["parity"]["passed"] is True
+    entry = Manifest.read(out).tensors[f"{table}.weight"]
+    assert (entry.bits, entry.shape, entry.bytes) == (32, (130, 64), 130 * 64 * 4)
 
 
 def test_eval_of_every_kind_of_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +181,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version")[:2] == (0, "dareq-edge 0.1.0\n")
-    for command in ("deploy", "quantize", "export", "run", "eval", "parity", "compare", "inspect", "demo"):
+    for command in ("deploy", "quantize", "export", "run", "eval", "parity", "compare", "bench", "inspect", "demo"):
         code, out, _ = call(capsys, command, "--help")
         assert code == 0
         assert "Examples:" in out

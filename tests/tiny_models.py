@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
     BioGptConfig,
     Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
     OPTConfig,
+    PhiConfig,
     PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
 )
 
 
@@ -76,3 +85,32 @@ def save_random(
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).to(dtype).save_pretrained(folder, max_shard_size=shard)
     return folder
+
+
+def rotary_configs() -> dict[str, PretrainedConfig]:
+    """Architectures with rotary embeddings or RMSNorm in each form that transformers has."""
+    common: dict[str, Any] = {
+        "vocab_size": 96,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+    }
+    grouped = common | {"num_key_value_heads": 2}
+    stretched = {"factor": 4.0, "original_max_position_embeddings": 16}
+    llama3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0} | stretched
+    return {
+        "llama3": LlamaConfig(**grouped, rope_scaling=llama3),
+        "yarn": LlamaConfig(**grouped, rope_scaling={"rope_type": "yarn"} | stretched),
+        "mistral": MistralConfig(**grouped, sliding_window=6),  # shorter than the tests' texts
+        "qwen2": Qwen2Config(**grouped),
+        "qwen3": Qwen3Config(**grouped, head_dim=16),
+        "smollm3": SmolLM3Config(**grouped, no_rope_layers=[1, 0], pad_token_id=0),
+        "phi": PhiConfig(**grouped, partial_rotary_factor=0.5),
+        "neox": GPTNeoXConfig(**common, rotary_pct=0.5),
+        "gemma": GemmaConfig(**grouped, head_dim=16),
+        "gemma3": SCALED_BY_TENSOR,
+    }

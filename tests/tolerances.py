@@ -146,3 +146,15 @@ OUTPUT_MOMENTS = 2**-8
 # Relative to the largest logit: a fused norm may sum in another order, which the 8-bit rounding of activations
 # amplifies (measured 0); scales read from a node that was not folded would give about 1.
 OPTIMIZATION_LEVELS = 0.02
+
+# Relative to the largest entry: a norm of 16 float32 numbers alone and fused with the sum before it.
+FUSED_NORM = 2e-6
+
+# Relative to the largest output: attention over 8-bit keys and values against float32 ones of the same numbers.
+CACHE_KERNEL = 1e-5
+
+# Absolute: attention over five values of magnitude 3, rotated in float32 with the terms in another order.
+ROTARY = 5e-6
+
+# Absolute: values of magnitude 4 normalized in float32 against float64.
+RMS_NORM = 5e-6

@@ -21,6 +21,7 @@ _EXTRA = {
     "torch",
     "transformers",
 }
+_OTHER_EXTRAS = {"matplotlib": "report", "optimum": "hf"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +59,7 @@ def _missing(error: ImportError) -> str:
     if not isinstance(error, ModuleNotFoundError) or package.startswith("dareq_"):
         raise error
     what = 'pip install "dareq-edge[export]"' if package in _EXTRA else f"pip install {package}"
-    what = 'pip install "dareq-edge[report]"' if package == "matplotlib" else what
+    what = f'pip install "dareq-edge[{_OTHER_EXTRAS[package]}]"' if package in _OTHER_EXTRAS else what
     return f"this command needs the package {package!r}, which is not installed; run: {what}"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dareq_edge
-from dareq_edge.cli.commands import compare, demo, deploy, evaluate, export, inspect, parity, quantize, run
+from dareq_edge.cli.commands import bench, compare, demo, deploy, evaluate, export, inspect, parity, quantize, run
 
 app = typer.Typer(
     name="dareq-edge",
@@ -42,5 +42,6 @@ app.command("run")(run.run)
 app.command("eval")(evaluate.evaluate)
 app.command("parity")(parity.parity)
 app.command("compare")(compare.compare)
+app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)

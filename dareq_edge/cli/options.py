@@ -66,6 +66,9 @@ SampleLength = Annotated[
     int | None, _option("Tokens per calibration window.", _CALIBRATING, "--sample-length", min=2)
 ]
 Table = Annotated[TableBits, _option("Bits of token embedding and head; 32 is float.", _QUANTIZING, "--table-bits")]
+Positions = Annotated[
+    TableBits, _option("Bits of learned position tables; 32 is float.", _QUANTIZING, "--position-bits")
+]
 Scales = Annotated[
     ScaleDtype, _option("Precision of the scales; ARM kernels read bfloat16.", _QUANTIZING, "--scale-dtype")
 ]
@@ -117,5 +120,5 @@ def group_size(group: Group) -> int | None:
 
 
 def table_bits(bits: TableBits) -> int | None:
-    """``QuantOptions.table_bits`` of an option's value."""
+    """``QuantOptions.table_bits`` or ``position_bits`` of an option's value."""
     return None if bits == "32" else int(bits)

@@ -1,4 +1,4 @@
-"""The plot of a comparison: perplexity against bytes, one curve per recipe and tier."""
+"""The plot of a comparison: perplexity against bytes, one curve per recipe and tier; and what every plot needs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,27 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dareq_edge.errors import SpecError
+
 if TYPE_CHECKING:
     from dareq_edge.comparison.records import Comparison, Row
 
 _WIDE = 3.0  # largest perplexity over smallest, from where a logarithmic axis reads better
+
+
+def check_plot(path: Path) -> None:
+    """Refuse before any work what could not be drawn after it.
+
+    Raises:
+        SpecError: The file's name or folder cannot work.
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib.figure  # noqa: F401
+
+    if path.suffix not in (".png", ".svg"):
+        raise SpecError(f"--plot is {path}; name it .png or .svg")
+    if not path.parent.is_dir():
+        raise SpecError(f"there is no folder {path.parent} for --plot {path.name}; create it first")
 
 
 def draw(found: Comparison, path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dareq_edge.manifest import TensorEntry
     from dareq_edge.report import ScoreReport
+    from dareq_export.operators import GraphSummary
     from dareq_runtime.verdict import ParityReport
 
 
@@ -93,6 +94,18 @@ def tensor_table(tensors: Mapping[str, TensorEntry], *, summary: bool) -> Render
         size = f"shares {entry.shares}" if entry.shares else f"{entry.bytes:,}"
         table.add_row(name, "x".join(map(str, entry.shape)), str(entry.bits), entry.scheme, entry.method or "", size)
     return table
+
+
+def operator_table(summary: GraphSummary) -> RenderableType:
+    """Operators per token, by kind, and how they are spread over the layers."""
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("operator")
+    for name in ("per token", "per layer", "outside layers"):
+        table.add_column(name, justify="right")
+    for o in summary.operators:
+        table.add_row(o.name, f"{o.count:,}", f"{o.per_layer}", f"{o.count - summary.layers * o.per_layer}")
+    spread = f"{summary.layers} layers of {summary.per_layer}, {summary.outside} outside"
+    return Group(table, Text(f"{summary.total:,} operators per token: {spread}"))
 
 
 def _optional(value: float | None, factor: float, form: str) -> str:

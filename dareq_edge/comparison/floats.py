@@ -72,11 +72,11 @@ def write_dequantized(
 
 
 def linear_modules(model: torch.nn.Module, options: QuantOptions) -> set[str]:
-    """Names of the planned layers that are neither token table nor head.
+    """Names of the planned layers that are neither a table nor the head.
 
     Raises:
         UnsupportedArchitectureError: There is none.
     """
     head = output_head(model)
-    plan = plan_model(model, replace(options, table_bits=None))
+    plan = plan_model(model, replace(options, table_bits=None, position_bits=None))
     return {name for name in plan if model.get_submodule(name) is not head}

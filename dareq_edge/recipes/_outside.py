@@ -1,8 +1,10 @@
-"""What block-wise recipes do with the planned matrices that are not in a block: token table, head, projections."""
+"""What block-wise recipes do with the planned matrices that are not layers of a block: tables, head, projections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from torch import nn
 
 from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.matrix import matrix_of
@@ -13,7 +15,8 @@ def outside_changes(source: Source, decoder: Decoder) -> Iterator[Change]:
     """Each of them alone, by the quantizer in the source's options."""
     quantizer = source.options.quantizer()
     for module, spec in source.plan.items():
-        if not module.startswith(f"{decoder.skeleton.path}."):
+        owner = source.model.get_submodule(module)
+        if isinstance(owner, nn.Embedding) or not module.startswith(f"{decoder.skeleton.path}."):
             target = f"{module}.weight"
-            weight = matrix_of(source.model.get_submodule(module), source.tensor(target))
+            weight = matrix_of(owner, source.tensor(target))
             yield target, quantizer(weight, spec, module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,18 +15,28 @@ from dareq_edge.errors import ExportError
 from dareq_edge.manifest import TensorEntry
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture import Captured
+from dareq_export.joins import Join
 from dareq_export.layout import lower
 from dareq_export.source import QuantizedSource
 
 DATA_FILE = "model.onnx.data"
-_PAGE, _LINE, _LARGE = 4096, 64, 1 << 16  # large tensors start on a page, so that they can be mapped
+_LINE = 64  # bytes: what vector loads want; onnxruntime maps files from the page below any offset
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One parameter's place: bytes [offset, offset + nbytes) of the data file."""
+    """One captured parameter's place: bytes [offset, offset + nbytes) of the data file.
+
+    Attributes:
+        value: As captured: name, dtype and shape.
+        home: The graph's initializer that holds these bytes: ``value`` itself, or what it was joined into.
+        offset: First byte.
+        nbytes: Size.
+        shares: The parameter whose bytes these are, if they are another's.
+    """
 
     value: ir.Value
+    home: ir.Value
     offset: int
     nbytes: int
     shares: str | None
@@ -47,33 +57,44 @@ def detach_parameters(captured: Captured) -> dict[str, ir.Value]:
     return values
 
 
-def attach_parameters(captured: Captured, values: Mapping[str, ir.Value]) -> dict[str, Slot]:
+def attach_parameters(
+    captured: Captured, values: Mapping[str, ir.Value], joins: Sequence[Join] = ()
+) -> dict[str, Slot]:
     """Make the parameters initializers again, as references into the data file; unused ones are dropped.
 
+    Args:
+        captured: The graph.
+        values: From ``detach_parameters``.
+        joins: Parameters that passes joined; their parts lie side by side.
+
     Returns:
-        Name → slot, in file order.
+        Captured name → slot, in file order.
     """
     graph = captured.model.graph
-    for value in values.values():
+    for value in (*values.values(), *(j.value for j in joins)):
         graph.inputs.remove(value)
+    homes: list[tuple[ir.Value, tuple[str, ...]]] = [
+        (value, (name,)) for name, value in values.items() if value.uses()
+    ]
+    homes += [(j.value, j.parts) for j in joins if j.value.uses()]
+    order = {name: position for position, name in enumerate(values)}
+    homes.sort(key=lambda h: (_shared_with(h[1][0], captured) is not None, order[h[1][0]]))  # owners before sharers
     slots: dict[str, Slot] = {}
     end = 0
-    used = {name: value for name, value in values.items() if value.uses()}
-    for name in sorted(used, key=lambda n: _shared_with(n, captured) is not None):  # owners before sharers
-        value, owner = used[name], _shared_with(name, captured)
-        dtype, shape = _stored_type(value)
-        size = prod(shape.numpy()) * int(dtype.itemsize)
-        if owner in slots and slots[owner].nbytes == size:
-            slots[name] = Slot(value, slots[owner].offset, size, owner)
+    for home, parts in homes:
+        sizes = [_stored_bytes(values[name]) for name in parts]
+        owner = _shared_with(parts[0], captured)
+        if owner in slots and [slots[owner].nbytes] == sizes:
+            slots[parts[0]] = Slot(home, home, slots[owner].offset, sizes[0], owner)
         else:
-            offset = -(-end // (align := _PAGE if size >= _LARGE else _LINE)) * align
-            slots[name] = Slot(value, offset, size, None)
-            end = offset + size
-    for name, slot in slots.items():
-        dtype, shape = _stored_type(slot.value)
-        tensor = ir.ExternalTensor(DATA_FILE, slot.offset, slot.nbytes, dtype, shape=shape, name=name)
-        slot.value.const_value = tensor
-        graph.initializers[name] = slot.value
+            end = -(-end // _LINE) * _LINE
+            for name, size in zip(parts, sizes, strict=True):
+                slots[name] = Slot(values[name], home, end, size, None)
+                end += size
+        dtype, shape = _stored_type(home)
+        offset = slots[parts[0]].offset
+        home.const_value = ir.ExternalTensor(DATA_FILE, offset, sum(sizes), dtype, shape=shape, name=str(home.name))
+        graph.initializers[str(home.name)] = home
     return slots
 
 
@@ -90,6 +111,11 @@ def _stored_type(value: ir.Value) -> tuple[ir.DataType, ir.Shape]:
     if dtype not in (ir.DataType.FLOAT, ir.DataType.UINT8) or shape is None or not shape.is_static():
         raise ExportError(f"parameter {value.name} was captured as {dtype} {shape}; expected float32 or uint8")
     return dtype, shape
+
+
+def _stored_bytes(value: ir.Value) -> int:
+    dtype, shape = _stored_type(value)
+    return prod(shape.numpy()) * int(dtype.itemsize)
 
 
 def fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -15,12 +16,18 @@ from dareq_export.bind import DATA_FILE, attach_parameters, detach_parameters, e
 from dareq_export.capture import Captured, cache_shape, capture, read_config, write_fast_tokenizer
 from dareq_export.clients import GRAPH_FILE, write_client_files
 from dareq_export.passes import clean
+from dareq_export.passes.int8_cache import Int8CachePass, Ranges
 from dareq_export.source import QuantizedSource
 from dareq_export.verify import verify
 
 
 def export_onnx(
-    source: str | Path, out: str | Path, *, overwrite: bool = False, progress: Progress = silent
+    source: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    cache_ranges: Callable[[Path], Ranges] | None = None,
+    progress: Progress = silent,
 ) -> Manifest:
     """Export a quantized checkpoint to an ONNX folder.
 
@@ -28,6 +35,8 @@ def export_onnx(
         source: Folder written by ``quantize_checkpoint`` or by transformers' ``save_pretrained`` with DARE-Q.
         out: Folder to create; it appears whole or not at all.
         overwrite: Replace ``out`` if it exists.
+        cache_ranges: Makes keys and values 8 bits wide: called with the finished folder, gives the largest
+            magnitude per channel of every cache (``dareq_runtime.cache_ranges`` measures it); ``None``: float32.
         progress: Called with ("capturing", …), ("writing", bytes done, bytes in all) and ("checking", …).
 
     Returns:
@@ -45,8 +54,8 @@ def export_onnx(
         progress("capturing", 0, 1)
         captured = capture(config, quantized.plan)
         values = detach_parameters(captured)
-        clean(captured.model)
-        slots = attach_parameters(captured, values)
+        joins = clean(captured.model)
+        slots = attach_parameters(captured, values, joins)
         verify(captured, slots, quantized.plan)
         progress("capturing", 1, 1)
         total = sum(slot.nbytes for slot in slots.values() if slot.shares is None)
@@ -57,9 +66,19 @@ def export_onnx(
         write_client_files(folder, scratch, kv_heads=kv_heads, head_dim=head_dim)
         write_fast_tokenizer(folder, scratch)
         manifest = Manifest("onnx", *_provenance(folder), tensors=entries(slots, captured, quantized.plan))
-        manifest = manifest.with_files(scratch)
-        _check(scratch, manifest)
-        manifest.write(scratch)
+        manifest = _finish(scratch, manifest)
+        if cache_ranges is not None:
+            Int8CachePass(cache_ranges(scratch))(captured.model)
+            _save_graph(captured, scratch)
+            manifest = _finish(scratch, manifest)
+    return manifest
+
+
+def _finish(scratch: Path, manifest: Manifest) -> Manifest:
+    """List the files, check them, and write dareq.json."""
+    manifest = manifest.with_files(scratch)
+    _check(scratch, manifest)
+    manifest.write(scratch)
     return manifest
 
 

@@ -20,7 +20,7 @@ def verify(captured: Captured, slots: Mapping[str, Slot], plan: Mapping[str, Qua
     """
     wanted = set(plan) | {head for head, table in captured.tied.items() if table in plan}
     for module in sorted(wanted):
-        _check_lowered(module, captured)
+        _check_lowered(module, captured, slots)
         if f"{module}.weight" in slots:
             raise ExportError(f"{module} is still in the graph as float32; export again or skip it")
     for name, value in captured.model.graph.initializers.items():
@@ -30,9 +30,9 @@ def verify(captured: Captured, slots: Mapping[str, Slot], plan: Mapping[str, Qua
             raise ExportError(f"the capture left a constant {name} of {size} that no checkpoint tensor explains")
 
 
-def _check_lowered(module: str, captured: Captured) -> None:
-    value = captured.model.graph.initializers.get(f"{module}.qweight")
-    nodes = [] if value is None else [use.node for use in value.uses()]
+def _check_lowered(module: str, captured: Captured, slots: Mapping[str, Slot]) -> None:
+    slot = slots.get(f"{module}.qweight")
+    nodes = [] if slot is None else [use.node for use in slot.home.uses()]
     layout = captured.layouts.get(module)
     if layout is None or len(nodes) != 1:
         raise ExportError(f"{module} is planned for int4/int8 but {len(nodes)} nodes of the graph use it, expected 1")

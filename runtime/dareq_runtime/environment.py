@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-_LIBRARIES = ("onnxruntime", "torch", "transformers", "numpy")
+_LIBRARIES = ("onnxruntime", "onnxruntime_genai", "torch", "transformers", "numpy")
 
 
 def describe_environment() -> str:

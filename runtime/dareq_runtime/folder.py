@@ -47,6 +47,21 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def open_folder(path: Path, *, verify: bool = True) -> OnnxFolder:
+    """Read and check an exported folder.
+
+    Args:
+        path: The folder.
+        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
+
+    Raises:
+        ArtifactError: It is not one of ours, is incomplete, or was modified.
+    """
+    manifest = read_manifest(path)
+    manifest.verify(path, hashes=verify)
+    return read_folder(path, manifest)
+
+
 def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
     """The facts in the small files of a folder.
 
@@ -55,27 +70,41 @@ def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
     """
     if not (path / MODEL).is_file():
         raise ArtifactError(f"{MODEL} is missing from {path}; copy or export the folder again")
-    config = _read_json(path / "config.json")
-    generation = _read_json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
+    config = read_json(path / "config.json")
+    generation = read_json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
     eos = generation.get("eos_token_id", config.get("eos_token_id"))
     pad = config.get("pad_token_id")
     return OnnxFolder(
         path=path,
         manifest=manifest,
-        context_length=_context_length(config, path),
+        context_length=context_length(config, path),
         stop_ids=frozenset([eos] if isinstance(eos, int) else eos or []),
         pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
     )
 
 
-def _context_length(config: dict[str, Any], path: Path) -> int:
+def context_length(config: dict[str, Any], path: Path) -> int:
+    """Longest sequence of a config.json, tokens.
+
+    Args:
+        config: Its content.
+        path: Its folder, for the message.
+
+    Raises:
+        ArtifactError: It does not say.
+    """
     for key in _CONTEXT_KEYS:
         if isinstance(config.get(key), int) and config[key] > 0:
             return int(config[key])
     raise ArtifactError(f"config.json in {path} has no {_CONTEXT_KEYS[0]}; export the folder again")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        ArtifactError: It is missing or holds anything else.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

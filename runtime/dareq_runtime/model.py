@@ -220,6 +220,20 @@ class OnnxModel:
         )
         return [made]
 
+    def begin(self, ids: NDArray[np.int64], max_new_tokens: int) -> Apart:
+        """Read one prompt and be ready for one step after the other, as ``generate`` does; for measurements.
+
+        Args:
+            ids: int64 [T].
+            max_new_tokens: Steps that will be taken at most, the first token included.
+
+        Raises:
+            SpecError: There is no room for that many new tokens.
+            DataError: The prompt is empty, too long, or has ids out of range.
+        """
+        check_lengths([ids], max_new_tokens, self.context_length, self.vocab_size)
+        return Apart(self._graph, [ids], max_new_tokens, self.chunk)
+
     def _generation(self, new: list[int], stops: frozenset[int]) -> Generation:
         text = None if self.tokenizer is None else decode(self.tokenizer, new)
         return Generation(tuple(new), text, "stop" if new[-1] in stops else "length")

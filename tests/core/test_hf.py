@@ -48,7 +48,7 @@ def logits(model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_round_trip_is_bit_equal(tmp_path, name, table_bits, dtype):
     source = MODELS[name](tmp_path / "float")
-    config = DareqConfig(bits=4, group_size=16, table_bits=table_bits)
+    config = DareqConfig(bits=4, group_size=16, table_bits=table_bits, position_bits=table_bits)
     model = load(source, quantization_config=config, dtype=dtype)
     before = logits(model)
     model.save_pretrained(tmp_path / "saved")
@@ -68,13 +68,14 @@ def test_round_trip_is_bit_equal(tmp_path, name, table_bits, dtype):
 @pytest.mark.parametrize("table_bits", [None, 8])
 def test_saved_folder_is_the_agreed_format(tmp_path, name, table_bits):
     source = MODELS[name](tmp_path / "float")
-    config = DareqConfig(bits=3, table_bits=table_bits, scale_dtype="bfloat16")
+    options = {"bits": 3, "table_bits": table_bits, "position_bits": table_bits, "scale_dtype": "bfloat16"}
+    config = DareqConfig(**options)
     load(source, quantization_config=config).save_pretrained(tmp_path / "saved")
     tensors = load_file(tmp_path / "saved" / "model.safetensors")
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
-    plan = plan_model(skeleton, QuantOptions(bits=3, table_bits=table_bits, scale_dtype="bfloat16"))
+    plan = plan_model(skeleton, QuantOptions(**options))
     assert saved["plan"] == {n: s.to_json() for n, s in plan.items()}
     assert {k: saved[k] for k in ("quant_method", "bits", "group_size", "skip", "table_bits", "entropy")} == {
         "quant_method": "dareq", "bits": 3, "group_size": None, "skip": [], "table_bits": table_bits,
@@ -92,7 +93,7 @@ def test_saved_folder_is_the_agreed_format(tmp_path, name, table_bits):
 @torch.no_grad()
 def test_layers_that_are_not_torchs_own_compute_the_same(tmp_path, name):
     source = save_random(SPECIAL[name], tmp_path / "float")
-    config = DareqConfig(bits=8, group_size=16, table_bits=8, method="rtn")
+    config = DareqConfig(bits=8, group_size=16, table_bits=8, position_bits=8, method="rtn")
     want, got = logits(load(source)), logits(load(source, quantization_config=config))
     assert (got - want).abs().max() < EIGHT_BITS * want.abs().max()
 

@@ -140,6 +140,7 @@ def test_apply_checks_everything_before_it_changes_anything():
         ({"group_size": 48}, "group_size is 48"),
         ({"method": "dare"}, "did you mean 'dareq'"),
         ({"table_bits": 3}, "table_bits is 3"),
+        ({"position_bits": 5}, "position_bits is 5"),
         ({"skip": "first"}, "skip is"),
         ({"skip": ("nothing*",)}, "matches no linear layer"),
         ({"scale_dtype": "float16"}, "scale_dtype is"),

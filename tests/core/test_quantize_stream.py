@@ -37,6 +37,7 @@ CHOICES = [
     QuantOptions(),
     QuantOptions(bits=3, group_size=32, method="rtn"),
     QuantOptions(table_bits=8, scale_dtype="bfloat16", skip=("*.fc2",)),
+    QuantOptions(table_bits=4, position_bits=8, scale_dtype="bfloat16"),
     QuantOptions(bits=8, table_bits=4, entropy="probability"),
 ]
 
@@ -54,7 +55,9 @@ def test_bit_identical_for_layers_that_are_not_torchs_own(
     tmp_path: Path, name: str, table_bits: int | None, dtype: torch.dtype
 ) -> None:
     source = save_random(SPECIAL[name], tmp_path / "m", dtype=dtype)
-    assert_both_paths_agree(source, tmp_path, QuantOptions(group_size=32, table_bits=table_bits))
+    assert_both_paths_agree(
+        source, tmp_path, QuantOptions(group_size=32, table_bits=table_bits, position_bits=table_bits)
+    )
 
 
 def assert_both_paths_agree(source: Path, tmp_path: Path, options: QuantOptions) -> None:
@@ -171,7 +174,7 @@ def test_reference_holds_exactly_the_dequantized_weights(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_reference_is_transformers_on_the_quantized_folder(tmp_path: Path, name: str) -> None:
-    options = QuantOptions(table_bits=8, group_size=32)
+    options = QuantOptions(table_bits=8, position_bits=8, group_size=32)
     quantize_checkpoint(save_random(SPECIAL[name], tmp_path / "m"), tmp_path / "q", options)
     ids = np.random.default_rng(0).integers(3, 96, 20)
     with torch.inference_mode():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BloomConfig, LlamaConfig, MixtralConfig, OPTConfig
@@ -21,6 +20,7 @@ from dareq_export import export_onnx
 from dareq_export.bind import DATA_FILE
 from dareq_export.capture import capture
 from dareq_export.source import QuantizedSource
+from exported import distance_from_transformers, run, session
 from tiny_models import SPECIAL, save_random, tiny_opt
 
 STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
@@ -54,21 +54,6 @@ def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
     return out
 
 
-def session(folder: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(folder / "model.onnx", options)
-
-
-def run(sess: ort.InferenceSession, ids: np.ndarray, mask: np.ndarray, past: list[np.ndarray] | None) -> list:
-    """One call of the graph; ids [B, S], mask [B, T]."""
-    caches = [i for i in sess.get_inputs() if i.name.startswith("past")]
-    empty = [np.zeros((len(ids), i.shape[1], 0, i.shape[3]), np.float32) for i in caches]
-    positions = np.maximum(mask.cumsum(1) - 1, 0)[:, -ids.shape[1] :]
-    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    return sess.run(None, feeds | {i.name: p for i, p in zip(caches, past or empty, strict=True)})
-
-
 CASES = [
     ("pre-LN", {"table_bits": 8}),
     ("pre-LN", {"table_bits": 4, "group_size": 32}),
@@ -83,6 +68,11 @@ CASES = [
     ("gemma3", {"table_bits": 4, "group_size": 32}),
     ("gemma3", {}),
     ("biogpt", {"table_bits": 8}),
+    ("pre-LN", {"table_bits": 8, "position_bits": 8}),
+    ("pre-LN", {"position_bits": 4, "group_size": 32}),
+    ("post-LN", {"table_bits": 8, "position_bits": 8}),
+    ("gpt2", {"table_bits": 8, "position_bits": 8}),
+    ("biogpt", {"table_bits": 4, "position_bits": 8}),
 ]
 
 
@@ -90,23 +80,7 @@ CASES = [
 def test_graph_equals_transformers_on_the_dequantized_model(tmp_path: Path, kind: str, options: dict) -> None:
     source = quantized(tmp_path, kind, **options)
     export_onnx(source, tmp_path / "out")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    sess = session(tmp_path / "out")
-    ids = np.random.default_rng(0).integers(4, 96, (2, 12))
-    mask = np.ones_like(ids)
-    mask[1, :4] = 0  # left padding
-    whole = torch.from_numpy(mask), torch.from_numpy(np.maximum(mask.cumsum(1) - 1, 0))
-    with torch.inference_mode():
-        wanted = model(torch.from_numpy(ids), attention_mask=whole[0], position_ids=whole[1]).logits.numpy()
-    first = run(sess, ids[:, :9], mask[:, :9], None)
-    found = [first[0]]
-    past = first[1:]
-    for t in range(9, 12):
-        step = run(sess, ids[:, t : t + 1], mask[:, : t + 1], past)
-        found.append(step[0])
-        past = step[1:]
-    error = np.abs(np.concatenate(found, axis=1) - wanted)[mask.astype(bool)].max()
-    assert error <= tolerances.EXPORT_FP32 * np.abs(wanted).max()
+    assert distance_from_transformers(tmp_path / "out", source) <= tolerances.EXPORT_FP32
 
 
 def test_folder_is_what_its_manifest_says(tmp_path: Path) -> None:
@@ -138,14 +112,33 @@ def test_tied_float_table_is_stored_once(tmp_path: Path) -> None:
 
 
 def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tmp_path: Path) -> None:
-    source = quantized(tmp_path, "pre-LN", table_bits=4)
-    export_onnx(source, tmp_path / "out")
+    source = quantized(tmp_path, "pre-LN", table_bits=4, position_bits=8)
+    manifest = export_onnx(source, tmp_path / "out")
     graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
-    inputs = [set(n.input) for n in graph.node if n.op_type in ("MatMulNBits", "GatherBlockQuantized")]
+    places = {i.name: {e.key: e.value for e in i.external_data} for i in graph.initializer}
+    read = [
+        (int(places[n.input[index]]["offset"]), int(places[n.input[index]]["length"]))
+        for n in graph.node
+        for index in [{"MatMulNBits": 1, "GatherBlockQuantized": 0}.get(n.op_type)]
+        if index is not None
+    ]
     for module in QuantizedSource.open(source).plan:
-        assert sum(f"{module}.qweight" in names for names in inputs) == 1
+        entry = manifest.tensors[f"{module}.qweight"]
+        holders = [at for at, size in read if at <= entry.offset and entry.offset + entry.bytes <= at + size]
+        assert len(holders) == (2 if module.endswith("embed_tokens") else 1)  # the head reads the table's bytes
     sizes = {tuple(i.dims) for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
-    assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96)}
+    assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96), (130, 64)}
+
+
+def test_positions_are_looked_up_in_the_quantized_table_after_opts_offset(tmp_path: Path) -> None:
+    export_onnx(quantized(tmp_path, "pre-LN", position_bits=8), tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+    (lookup,) = [n for n in graph.node if n.op_type == "GatherBlockQuantized"]
+    attributes = {a.name: a.i for a in lookup.attribute}
+    assert attributes == {"gather_axis": 0, "quantize_axis": 1, "bits": 8, "block_size": 64}
+    assert [i.split(".")[-1] for i in (lookup.input[0], lookup.input[2])] == ["qweight", "scales"]
+    (offset,) = [n for n in graph.node if lookup.input[1] in n.output]
+    assert (offset.op_type, offset.input[0]) == ("Add", "position_ids")
 
 
 def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:

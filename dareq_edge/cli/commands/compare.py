@@ -51,6 +51,7 @@ def compare(
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
     table_bits: options.Table = "32",
+    position_bits: options.Positions = "32",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     calibration: options.Calibration = None,
@@ -80,6 +81,7 @@ def compare(
     """
     from dareq_edge.cli.comparison import Request, compare_recipes
     from dareq_edge.cli.comparison_table import comparison_table
+    from dareq_edge.cli.plot import check_plot
     from dareq_edge.cli.subjects import make_subjects
     from dareq_edge.comparison.variants import parse_variants
     from dareq_edge.plan import QuantOptions
@@ -92,7 +94,8 @@ def compare(
     if plot is not None:
         check_plot(plot)
     size = options.group_size(group_size)
-    base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=options.table_bits(table_bits))
+    tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
+    base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
     variants = parse_variants(recipes, group_size=size, bits=bits)
     choice = RecipeChoice("", None, calibration, seed, samples, sample_length)
     texts = [DataChoice(text=path, max_tokens=max_tokens) for path in text or ()]
@@ -118,18 +121,3 @@ def compare(
         draw(found, plot)
     if found.failed:
         raise typer.Exit(1)
-
-
-def check_plot(path: Path) -> None:
-    """Refuse before any work what could not be drawn after it.
-
-    Raises:
-        SpecError: The file's name or folder cannot work.
-        ImportError: matplotlib is not installed.
-    """
-    import matplotlib.figure  # noqa: F401
-
-    if path.suffix not in (".png", ".svg"):
-        raise SpecError(f"--plot is {path}; name it .png or .svg")
-    if not path.parent.is_dir():
-        raise SpecError(f"there is no folder {path.parent} for --plot {path.name}; create it first")

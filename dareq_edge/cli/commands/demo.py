@@ -47,7 +47,7 @@ def demo(
     job = Job(
         source=str(model),
         out=out,
-        options=QuantOptions(table_bits=8, scale_dtype="bfloat16"),
+        options=QuantOptions(table_bits=8, position_bits=8, scale_dtype="bfloat16"),
         recipe=RecipeChoice(recipe).build(),
         data=DataChoice(max_tokens=MAX_TOKENS),
         overwrite=True,

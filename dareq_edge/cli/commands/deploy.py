@@ -30,6 +30,7 @@ def deploy(
     samples: options.Samples = None,
     sample_length: options.SampleLength = None,
     table_bits: options.Table = "8",
+    position_bits: options.Positions = "8",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     dataset: options.Dataset = None,
@@ -72,6 +73,7 @@ def deploy(
         scale_dtype=scale_dtype,
         skip=tuple(skip or ()),
         table_bits=options.table_bits(table_bits),
+        position_bits=options.table_bits(position_bits),
     )
     job = Job(
         source=model,

@@ -20,6 +20,7 @@ def quantize(
     samples: options.Samples = None,
     sample_length: options.SampleLength = None,
     table_bits: options.Table = "8",
+    position_bits: options.Positions = "8",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     revision: options.Revision = None,
@@ -45,6 +46,7 @@ def quantize(
         scale_dtype=scale_dtype,
         skip=tuple(skip or ()),
         table_bits=options.table_bits(table_bits),
+        position_bits=options.table_bits(position_bits),
     )
     with console.progress_bars() as progress:
         manifest = quantize_checkpoint(

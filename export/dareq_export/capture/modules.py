@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from dareq_edge.embeddings import adopt, beneath
 from dareq_export.layout import BlockLayout
 
 MICROSOFT = "com.microsoft"
@@ -67,7 +68,7 @@ class GatherTable(nn.Module):
     """
 
     def __init__(self, layout: BlockLayout, scale: float | None = None) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # of several bases, the others make no weight
         self.layout, self.scale = layout, scale
         self.qweight = nn.Buffer(torch.empty(layout.gather_shape, dtype=torch.uint8))
         self.scales = nn.Buffer(torch.empty(layout.scales_shape))
@@ -85,3 +86,21 @@ class GatherTable(nn.Module):
         )
         rows = rows if self.layout.padded_k == self.layout.k else rows[..., : self.layout.k]
         return rows if self.scale is None else rows * self.scale
+
+
+class GatherLookup(GatherTable, nn.Embedding):
+    """GatherTable under an embedding's own ``forward``: it emits what that class computes around the lookup too."""
+
+    @classmethod
+    def under(cls, old: nn.Embedding, layout: BlockLayout) -> GatherLookup:
+        """Replace ``old``, which ``dareq_edge.embeddings.check_lookup`` accepts."""
+        made = beneath(type(old), cls)
+        new = made.__new__(made)
+        GatherTable.__init__(new, layout)
+        adopt(new, old)
+        return new
+
+    @property
+    def weight(self) -> torch.Tensor:  # type: ignore[override]
+        """No table, but what is asked for its device and dtype."""
+        return self.scales

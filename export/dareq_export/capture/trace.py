@@ -17,11 +17,12 @@ from torch.export import _trace as torch_trace
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_utils import no_init_weights
 
+from dareq_edge.embeddings import check_lookup
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
 from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture.attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
-from dareq_export.capture.modules import FloatLinear, GatherTable, NBitsLinear
+from dareq_export.capture.modules import FloatLinear, GatherLookup, GatherTable, NBitsLinear
 from dareq_export.layout import BlockLayout, choose_layout
 
 OPSET = 21
@@ -156,7 +157,7 @@ def _replace_modules(
     model: nn.Module, plan: Mapping[str, QuantSpec], tied: Mapping[str, str]
 ) -> dict[str, BlockLayout]:
     """Swap every planned module (and every other linear) for one that emits its operator."""
-    modules = dict(model.named_modules())
+    modules, token_table = dict(model.named_modules()), model.get_input_embeddings()  # type: ignore[operator]
     specs = dict(plan) | {head: plan[table] for head, table in tied.items() if table in plan}
     unknown = sorted(set(specs) - set(modules))
     if unknown:
@@ -169,7 +170,10 @@ def _replace_modules(
         if spec and isinstance(module, (*LINEARS, nn.Embedding)):
             n, k = matrix_of(module).shape
             layouts[name] = choose_layout((n, k), spec)
-        if isinstance(module, nn.Embedding) and spec:
+        if spec and isinstance(module, nn.Embedding) and module is not token_table:
+            check_lookup(name, module)
+            _set_module(model, name, GatherLookup.under(module, layouts[name]))
+        elif isinstance(module, nn.Embedding) and spec:
             scale = embed_scale(name, module)
             _set_module(model, name, GatherTable(layouts[name], None if scale is None else float(scale)))
         elif isinstance(module, LINEARS) and spec:

@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dareq_export.passes import _graph
+
 
 def _origin(value: ir.Value) -> ir.Value | None:
     """The first value along the Reshape chain above ``value`` that has its very shape and dtype."""
-    shape, current = value.shape, value
+    current = value
     while (node := current.producer()) is not None and node.op_type == "Reshape" and node.domain == "":
         source = node.inputs[0]
         if source is None:
             return None
         current = source
-        if _same(shape, current.shape) and current.dtype == value.dtype:
+        if _graph.same_shape(value, current) and current.dtype == value.dtype:
             return current
     return None
-
-
-def _same(a: ir.Shape | None, b: ir.Shape | None) -> bool:
-    known = a is not None and b is not None and all(_named(d) for d in a)
-    return known and a == b
-
-
-def _named(dim: int | ir.SymbolicDim) -> bool:
-    return isinstance(dim, int) or dim.value is not None
 
 
 class ReshapeChainsPass(ir.passes.InPlacePass):

@@ -1,0 +1,76 @@
+"""What a graph runs for every token: its operators, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from dareq_edge.errors import ArtifactError
+from dareq_export.clients import GRAPH_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCount:
+    """One kind of operator.
+
+    Attributes:
+        name: With its domain unless that is ONNX's own, e.g. "com.microsoft::MatMulNBits".
+        count: Nodes in the graph; each runs once per forward pass.
+        per_layer: Nodes in every decoder layer, i.e. ``count`` divided by the layers, rounded down.
+    """
+
+    name: str
+    count: int
+    per_layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSummary:
+    """All of them.
+
+    Attributes:
+        layers: Decoder layers, i.e. caches.
+        operators: Most frequent first.
+    """
+
+    layers: int
+    operators: tuple[OperatorCount, ...]
+
+    @property
+    def total(self) -> int:
+        """Operators per forward pass."""
+        return sum(o.count for o in self.operators)
+
+    @property
+    def per_layer(self) -> int:
+        """Operators in every decoder layer."""
+        return sum(o.per_layer for o in self.operators)
+
+    @property
+    def outside(self) -> int:
+        """Operators outside the layers: tables, mask, head."""
+        return self.total - self.layers * self.per_layer
+
+
+def summarize(folder: Path) -> GraphSummary:
+    """Count the operators of an exported folder.
+
+    Raises:
+        ArtifactError: There is no graph, or it cannot be read.
+    """
+    path = folder / GRAPH_FILE
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"there is no {GRAPH_FILE} in {folder}; give a folder that dareq-edge export wrote"
+        ) from error
+    except Exception as error:  # protobuf raises a class of its own
+        raise ArtifactError(f"{path} cannot be read ({error}); export the folder again") from error
+    layers = max(1, sum(i.name.startswith("past_key_values.") and i.name.endswith(".key") for i in graph.input))
+    counts = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.node)
+    rows = (OperatorCount(name, count, count // layers) for name, count in counts.most_common())
+    return GraphSummary(layers, tuple(rows))
