@@ -58,7 +58,7 @@ PRESETS: dict[str, SessionPreset] = {
     "battery": SessionPreset(arena=False, spinning=False, share_of_cores=0.5),
 }
 DEFAULT: Preset = "memory"
-"""Its tokens come as fast as those of "latency", which keeps some 5 MB more after a prompt of 512 tokens."""
+"""Its tokens come as fast as those of "latency", which keeps 5 to 12 MB more after a prompt of 512 tokens."""
 
 
 def find_preset(name: str) -> SessionPreset:
