@@ -150,6 +150,23 @@ def test_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [int(x) for x in out.split()] == found["ids"]
 
 
+@pytest.mark.parametrize("threads", ["1", "measured"])
+def test_threads(place: Path, capsys: pytest.CaptureFixture[str], threads: str) -> None:
+    usual = record(capsys, "run", place / "o", "--prompt-ids", "2,5,6", "-n", 5)
+    assert record(capsys, "run", place / "o", "--prompt-ids", "2,5,6", "-n", 5, "--threads", threads) == usual
+    scored = record(capsys, "eval", place / "o", "--tokens", place / "t.npy", "--threads", threads)
+    assert scored["tokens"] == 381
+    reference = record(capsys, "eval", place / "m", "--tokens", place / "t.npy", "--threads", threads)
+    assert reference["tokens"] == 381
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5", ""])
+def test_bad_threads(capsys: pytest.CaptureFixture[str], threads: str) -> None:
+    code, _, err = call(capsys, "run", "nowhere", "x", "--threads", threads)
+    assert code == 2
+    assert "is neither a number from 1 on nor 'measured'" in " ".join(err.replace("│", " ").split())
+
+
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("m", "q", "o"):
         found = record(capsys, "inspect", place / folder)

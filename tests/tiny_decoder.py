@@ -38,9 +38,13 @@ class Shape:
 
 @dataclass
 class TinyDecoder:
-    """Random weights on the int4 grid; ``write`` makes the folder, ``logits`` is the independent reference."""
+    """Random weights on the int4 grid; ``write`` makes the folder, ``logits`` is the independent reference.
+
+    keeps: The graph has the optional input num_logits_to_keep; exports of before it do not.
+    """
 
     shape: Shape = field(default_factory=Shape)
+    keeps: bool = True
 
     def __post_init__(self) -> None:
         s = self.shape
@@ -129,7 +133,10 @@ class TinyDecoder:
         self._op("Add", ["tok", "posn"], ["h0"])
         for i in range(s.layers):
             self._layer(i)
-        self._op("LayerNormalization", [f"h{s.layers}", "ln.w", "ln.b"], ["hn"], axis=-1, epsilon=1e-5)
+        if self.keeps:
+            self._keep_nodes(f"h{s.layers}", "kept")
+        last = "kept" if self.keeps else f"h{s.layers}"
+        self._op("LayerNormalization", [last, "ln.w", "ln.b"], ["hn"], axis=-1, epsilon=1e-5)
         self._linear_node("embed", "hn", "logits", bias=False)
         graph = helper.make_graph(self.nodes, "tiny", self._inputs(), self._outputs(), self.inits)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid(MS, 1)]
@@ -175,6 +182,16 @@ class TinyDecoder:
         self._op("Add", ["total", "minus1"], ["last"])
         self._op("Expand", ["last", "B"], ["seqlens_k"])
 
+    def _keep_nodes(self, x: str, y: str) -> None:
+        """The last k positions; -0 = 0 is where all of them start."""
+        ends = {"ax0": 0, "ax1": 1, "forever": np.iinfo(np.int64).max}
+        for name, value in ends.items():
+            self._init(name, np.array([value], np.int64))
+        self._init("num_logits_to_keep", np.array(0, np.int64))
+        self._op("Neg", ["num_logits_to_keep"], ["minus_k"])
+        self._op("Unsqueeze", ["minus_k", "ax0"], ["from"])
+        self._op("Slice", [x, "from", "forever", "ax1"], [y])
+
     def _layer(self, i: int) -> None:
         s = self.shape
         self._op("LayerNormalization", [f"h{i}", f"{i}.ln1.w", f"{i}.ln1.b"], [f"{i}.x1"], axis=-1, epsilon=1e-5)
@@ -197,10 +214,11 @@ class TinyDecoder:
         small = {"input_ids": "sequence_length", "attention_mask": "total_sequence_length"}
         small["position_ids"] = "sequence_length"
         found = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch_size", d]) for n, d in small.items()]
-        return found + self._caches("past_key_values", "past_sequence_length")
+        keep = [helper.make_tensor_value_info("num_logits_to_keep", TensorProto.INT64, [])] if self.keeps else []
+        return found + self._caches("past_key_values", "past_sequence_length") + keep
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
-        shape = ["batch_size", "sequence_length", self.shape.vocab]
+        shape = ["batch_size", "kept_length" if self.keeps else "sequence_length", self.shape.vocab]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
         return [logits, *self._caches("present", "total_sequence_length")]
 

@@ -17,6 +17,7 @@ Compute = Literal["int8", "fp32"]
 DEFAULT_RECIPE = "dareq"
 """What quantize, deploy and demo use unless told otherwise."""
 
+MEASURED: Literal["measured"] = "measured"
 _RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
 COMPARABLE = sorted([*_RECIPES, *available("dareq_edge.dequantized")])
 _QUANTIZING, _CALIBRATING, _DATA, _RUNNING = "Quantization", "Recipe settings", "Evaluation data", "Running"
@@ -87,6 +88,30 @@ ComputeIn = Annotated[Compute, _option("int8 as shipped; fp32 is exact and slow.
 Threads = Annotated[
     int | None, _option("Threads of onnxruntime and PyTorch; one per core by default.", _RUNNING, "--threads", min=1)
 ]
+
+
+def _number_or_measured(value: str | None) -> str | None:
+    """Check ``--threads`` of the commands that run an exported model."""
+    if value not in (None, MEASURED) and not (value.isdecimal() and int(value) >= 1):
+        raise typer.BadParameter(f"{value!r} is neither a number from 1 on nor {MEASURED!r}")
+    return value
+
+
+RunThreads = Annotated[
+    str | None,
+    _option(
+        "Threads of onnxruntime, a number or 'measured': try a few and take the fastest; one per core by default.",
+        _RUNNING,
+        "--threads",
+        metavar="N|measured",
+        callback=_number_or_measured,
+    ),
+]
+
+
+def run_threads(value: str | None) -> int | Literal["measured"] | None:
+    """``threads`` of ``dareq_runtime.load`` for the value of ``RunThreads``."""
+    return MEASURED if value == MEASURED else None if value is None else int(value)
 
 
 def group_size(group: Group) -> int | None:

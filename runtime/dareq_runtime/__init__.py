@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dareq_runtime.generation import Generation as Generation
+    from dareq_runtime.loading import load as load
     from dareq_runtime.model import OnnxModel as OnnxModel
-    from dareq_runtime.model import load as load
     from dareq_runtime.parity import compare as compare
     from dareq_runtime.scorer import Scorer as Scorer
     from dareq_runtime.scoring import score as score
@@ -27,7 +27,7 @@ _HOME = {
     "Scorer": "dareq_runtime.scorer",
     "TokenSet": "dareq_runtime.tokens",
     "compare": "dareq_runtime.parity",
-    "load": "dareq_runtime.model",
+    "load": "dareq_runtime.loading",
     "make_protocol": "dareq_runtime.windows",
     "read_tokens": "dareq_runtime.tokens",
     "score": "dareq_runtime.scoring",

@@ -33,6 +33,20 @@ class OnnxFolder:
     pad_id: int
 
 
+def read_manifest(path: Path) -> Manifest:
+    """dareq.json of an exported folder, whose files are not checked yet (see ``verification``).
+
+    Raises:
+        ArtifactError: It is not one of ours.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"there is no folder {path}; give a folder that dareq-edge export wrote")
+    manifest = Manifest.read(path)
+    if manifest.kind != "onnx":
+        raise ArtifactError(f"{path} holds a {manifest.kind}, not an ONNX model; run dareq-edge export on it first")
+    return manifest
+
+
 def open_folder(path: Path, *, verify: bool = True) -> OnnxFolder:
     """Read and check an exported folder.
 
@@ -43,12 +57,17 @@ def open_folder(path: Path, *, verify: bool = True) -> OnnxFolder:
     Raises:
         ArtifactError: It is not one of ours, is incomplete, or was modified.
     """
-    if not path.is_dir():
-        raise ArtifactError(f"there is no folder {path}; give a folder that dareq-edge export wrote")
-    manifest = Manifest.read(path)
-    if manifest.kind != "onnx":
-        raise ArtifactError(f"{path} holds a {manifest.kind}, not an ONNX model; run dareq-edge export on it first")
+    manifest = read_manifest(path)
     manifest.verify(path, hashes=verify)
+    return read_folder(path, manifest)
+
+
+def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
+    """The facts in the small files of a folder.
+
+    Raises:
+        ArtifactError: One is missing or cannot be used.
+    """
     if not (path / MODEL).is_file():
         raise ArtifactError(f"{MODEL} is missing from {path}; copy or export the folder again")
     config = read_json(path / "config.json")

@@ -69,44 +69,35 @@ class Apart:
     """Rows that advance one after the other, each with its own cache: exactly what each would do alone."""
 
     def __init__(self, graph: Graph, prompts: Sequence[NDArray[np.int64]], new: int, chunk: int) -> None:
-        self._lanes = [Cache(graph, 1, len(p) + new).lane(0, 1) for p in prompts]
-        self._done = [len(p) for p in prompts]
-        self.first = [prefill(lane, p, 0, chunk) for lane, p in zip(self._lanes, prompts, strict=True)]
+        caches = [Cache(graph, 1, len(p) + new) for p in prompts]
+        self.first = [prefill(c.lane(0, 1), p, 0, chunk) for c, p in zip(caches, prompts, strict=True)]
+        self._steppers = [c.stepper(total=len(p)) for c, p in zip(caches, prompts, strict=True)]
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
-        """Feed one token to each row given; returns their logits, float32 [V] each."""
-        logits = {}
-        for row, token in tokens.items():
-            logits[row] = extend(self._lanes[row], np.array([token], np.int64), done=self._done[row])[-1]
-            self._done[row] += 1
-        return logits
+        """Feed one token to each row given; returns their logits, float32 [V] each, good until the next step."""
+        return {row: self._steppers[row]([token])[0] for row, token in tokens.items()}
 
 
 class Together:
     """Rows that advance in one pass, left-padded to the longest prompt."""
 
     def __init__(self, graph: Graph, prompts: Sequence[NDArray[np.int64]], new: int, chunk: int, pad_id: int) -> None:
-        self._total = max(len(p) for p in prompts)
-        self._pads = np.array([self._total - len(p) for p in prompts])
+        total = max(len(p) for p in prompts)
+        pads = [total - len(p) for p in prompts]
         self._pad_id = pad_id
-        cache = Cache(graph, len(prompts), self._total + new)
-        slices = [cache.lane(i, i + 1) for i in range(len(prompts))]
-        self.first = [prefill(slices[i], p, int(self._pads[i]), chunk) for i, p in enumerate(prompts)]
-        self._lane = cache.lane(0, len(prompts))
+        self._rows = len(prompts)
+        cache = Cache(graph, len(prompts), total + new)
+        self.first = [prefill(cache.lane(i, i + 1), p, pads[i], chunk) for i, p in enumerate(prompts)]
+        self._stepper = cache.stepper(total=total, pads=pads)
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
-        """Feed one token to each row given and padding to the others; returns logits, float32 [V] each."""
-        following = np.full((len(self._pads), 1), self._pad_id, dtype=np.int64)
-        for row, token in tokens.items():
-            following[row] = token
-        self._total += 1
-        mask = (np.arange(self._total) >= self._pads[:, None]).astype(np.int64)
-        logits = self._lane.run(following, mask, (self._total - 1 - self._pads)[:, None])
-        return {row: logits[row, 0] for row in tokens}
+        """Feed one token to each row given and padding to the others; returns logits as ``Apart.step`` does."""
+        logits = self._stepper([tokens.get(row, self._pad_id) for row in range(self._rows)])
+        return {row: logits[row] for row in tokens}
 
 
 def prefill(lane: Lane, ids: NDArray[np.int64], pad: int, chunk: int) -> NDArray[np.float32]:
-    """Read one prompt into its row, ``chunk`` tokens at a time.
+    """Read one prompt into its row, ``chunk`` tokens at a time, with the head on the last position of each.
 
     Args:
         lane: A lane of one row.
@@ -115,12 +106,12 @@ def prefill(lane: Lane, ids: NDArray[np.int64], pad: int, chunk: int) -> NDArray
         chunk: Tokens per pass.
 
     Returns:
-        The last token's logits, float32 [V].
+        The last token's logits, float32 [V]; they belong to the caller.
     """
     last: NDArray[np.float32] = np.empty(0, dtype=np.float32)
     for start in range(0, len(ids), chunk):
-        last = extend(lane, ids[start : start + chunk], done=start, pad=pad)[-1]
-    return last.copy()
+        last = extend(lane, ids[start : start + chunk], done=start, pad=pad, last_only=True)[0]
+    return last
 
 
 def generate_ids(

@@ -1,9 +1,9 @@
-"""load(folder): an exported model that generates, gives logits, and can be scored."""
+"""An exported model that generates, gives logits, and can be scored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from dareq_edge.errors import DataError, SpecError
 from dareq_edge.progress import Progress, silent
 from dareq_edge.report import ScoreReport
 from dareq_runtime.decoder import Cache, extend
-from dareq_runtime.folder import MODEL, OnnxFolder, open_folder
-from dareq_runtime.generation import Apart, Generation, Together, check_lengths, generate_ids
+from dareq_runtime.folder import OnnxFolder
+from dareq_runtime.generation import Apart, Generation, OnId, Together, check_lengths, generate_ids
+from dareq_runtime.lookup import generate_by_lookup
 from dareq_runtime.sampling import Sampling
 from dareq_runtime.scorer import CHUNK
 from dareq_runtime.scoring import score
-from dareq_runtime.session import Compute, Graph, open_graph
+from dareq_runtime.session import Graph
 from dareq_runtime.tokenizer import TextStream, decode, read_tokenizer
 from dareq_runtime.tokens import TokenSet
 from dareq_runtime.windows import WindowProtocol, make_protocol
@@ -28,24 +29,38 @@ OnToken = Callable[[int, int, str], None]
 A character left incomplete at the very end comes with token_id -1."""
 
 Prompt = str | Sequence[int] | NDArray[np.int64]
+_Ids = Sequence[NDArray[np.int64]]
+_Way = Callable[[_Ids, int, Sampling, frozenset[int], OnId], list[list[int]]]
 
 
 class OnnxModel:
-    """An exported model. Implements ``Scorer``; made by ``load``.
+    """An exported model. Implements ``Scorer``; made by ``loading.load``.
 
     Attributes:
         folder: What was read beside the graph.
-        tokenizer: ``tokenizers.Tokenizer``, or ``None``.
         label: "onnx int8 compute" or "onnx fp32 compute".
         chunk: Tokens per forward pass when reading prompts.
     """
 
-    def __init__(self, folder: OnnxFolder, graph: Graph, tokenizer: Tokenizer | None, label: str, chunk: int) -> None:
+    def __init__(self, folder: OnnxFolder, graph: Graph, label: str, chunk: int) -> None:
         self.folder = folder
-        self.tokenizer = tokenizer
         self.label = label
         self.chunk = chunk
         self._graph = graph
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The folder's tokenizer, read when first asked for; ``None`` if it has none.
+
+        Raises:
+            ArtifactError: Its files cannot be read.
+        """
+        return read_tokenizer(self.folder.path)
+
+    @property
+    def threads(self) -> int:
+        """Threads within an operator; 0 is onnxruntime's own choice, one per physical core."""
+        return self._graph.threads
 
     @property
     def context_length(self) -> int:
@@ -74,7 +89,7 @@ class OnnxModel:
 
     def logits(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits of a whole sequence: float32 [T, V] for T ids. For long ones prefer ``chunk_logits``."""
-        return np.concatenate(list(self.chunk_logits(np.asarray(ids, np.int64), self.chunk)))
+        return np.concatenate(list(self.chunk_logits(np.asarray(ids, np.int64), min(self.chunk, CHUNK))))
 
     def score(
         self, tokens: TokenSet, protocol: WindowProtocol | None = None, *, progress: Progress = silent
@@ -108,6 +123,7 @@ class OnnxModel:
         seed: int = 0,
         stop_ids: Iterable[int] | None = None,
         on_token: OnToken | None = None,
+        lookup: bool = False,
     ) -> Generation:
         """Continue one prompt; greedy by default.
 
@@ -120,14 +136,18 @@ class OnnxModel:
             seed: The same seed and prompt give the same tokens.
             stop_ids: Ids that end the text; ``None`` takes the model's own, an empty list none.
             on_token: Called for every new token, for streaming.
+            lookup: Guess tokens from what the text repeats, which is faster where it does; greedy only. With int8
+                compute a near tie between two tokens may fall the other way (see the module ``lookup``).
 
         Raises:
-            SpecError: An option is out of range, or there is no room for the new tokens.
+            SpecError: An option is out of range, two exclude each other, or there is no room for the new tokens.
             DataError: The prompt is empty, too long, or text without a tokenizer.
         """
         sampling = Sampling(temperature, top_k, top_p, seed)
-        return self.generate_batch(
-            [prompt], max_new_tokens=max_new_tokens, sampling=sampling, stop_ids=stop_ids, on_token=on_token
+        if lookup and temperature > 0:
+            raise SpecError(f"lookup is greedy but temperature is {temperature}; use one of them")
+        return self._generate(
+            [prompt], self._by_lookup if lookup else self._apart, max_new_tokens, sampling, stop_ids, on_token
         )[0]
 
     def generate_batch(
@@ -153,8 +173,21 @@ class OnnxModel:
             together: Advance all rows in one pass: several times the throughput, but with int8 compute a near
                 tie between two tokens may fall the other way than alone (see the module ``generation``).
         """
+        way = self._together if together and len(prompts) > 1 else self._apart
+        return self._generate(prompts, way, max_new_tokens, sampling or Sampling(), stop_ids, on_token)
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        way: _Way,
+        new: int,
+        sampling: Sampling,
+        stop_ids: Iterable[int] | None,
+        on_token: OnToken | None,
+    ) -> list[Generation]:
+        """Check, continue by one of the ways below, and turn tokens into text."""
         ids = [self.encode(p) for p in prompts]
-        check_lengths(ids, max_new_tokens, self.context_length, self.vocab_size)
+        check_lengths(ids, new, self.context_length, self.vocab_size)
         stops = self.folder.stop_ids if stop_ids is None else frozenset(stop_ids)
         streams = [None if self.tokenizer is None else TextStream(self.tokenizer) for _ in ids]
 
@@ -163,18 +196,29 @@ class OnnxModel:
             if on_token is not None:
                 on_token(row, token, "" if stream is None else stream.add(token))
 
-        sampling = sampling or Sampling()
-        batch: Apart | Together
-        if together and len(ids) > 1:
-            batch = Together(self._graph, ids, max_new_tokens, self.chunk, self.folder.pad_id)
-        else:
-            batch = Apart(self._graph, ids, max_new_tokens, self.chunk)
-        randoms = sampling.streams(ids)
-        rows = generate_ids(batch, randoms, new=max_new_tokens, sampling=sampling, stop_ids=stops, on_id=on_id)
+        rows = way(ids, new, sampling, stops, on_id)
         for row, stream in enumerate(streams):
             if on_token is not None and stream is not None and (rest := stream.finish()):
                 on_token(row, -1, rest)
-        return [self._generation(new, stops) for new in rows]
+        return [self._generation(new_ids, stops) for new_ids in rows]
+
+    def _apart(self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId) -> list[list[int]]:
+        batch = Apart(self._graph, ids, new, self.chunk)
+        return generate_ids(batch, sampling.streams(ids), new=new, sampling=sampling, stop_ids=stops, on_id=on_id)
+
+    def _together(
+        self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId
+    ) -> list[list[int]]:
+        batch = Together(self._graph, ids, new, self.chunk, self.folder.pad_id)
+        return generate_ids(batch, sampling.streams(ids), new=new, sampling=sampling, stop_ids=stops, on_id=on_id)
+
+    def _by_lookup(
+        self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId
+    ) -> list[list[int]]:
+        made = generate_by_lookup(
+            self._graph, ids[0], new=new, chunk=self.chunk, stop_ids=stops, on_id=lambda token: on_id(0, token)
+        )
+        return [made]
 
     def begin(self, ids: NDArray[np.int64], max_new_tokens: int) -> Apart:
         """Read one prompt and be ready for one step after the other, as ``generate`` does; for measurements.
@@ -193,31 +237,3 @@ class OnnxModel:
     def _generation(self, new: list[int], stops: frozenset[int]) -> Generation:
         text = None if self.tokenizer is None else decode(self.tokenizer, new)
         return Generation(tuple(new), text, "stop" if new[-1] in stops else "length")
-
-
-def load(
-    folder: str | Path,
-    *,
-    compute: Compute = "int8",
-    threads: int | None = None,
-    verify: bool = True,
-    chunk: int = CHUNK,
-) -> OnnxModel:
-    """Open an exported folder.
-
-    Args:
-        folder: A folder that ``dareq-edge export`` wrote.
-        compute: "int8" as shipped, or "fp32": the same weights in exact arithmetic, for checks; slow.
-        threads: Threads within an operator; ``None`` is one per core.
-        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
-        chunk: Tokens per forward pass when reading prompts.
-
-    Raises:
-        ArtifactError: The folder is not ours, incomplete, modified, or refused by onnxruntime.
-        SpecError: An option has an unknown value.
-    """
-    if chunk < 1:
-        raise SpecError(f"chunk is {chunk}; use 1 or more")
-    facts = open_folder(Path(folder), verify=verify)
-    graph = open_graph(facts.path / MODEL, compute=compute, threads=threads)
-    return OnnxModel(facts, graph, read_tokenizer(facts.path), f"onnx {compute} compute", chunk)

@@ -10,11 +10,15 @@ import numpy as np
 import onnxruntime as ort
 
 from dareq_edge.errors import ArtifactError, SpecError
+from dareq_runtime.presets import DEFAULT, Preset, find_preset
 
 Compute = Literal["int8", "fp32"]
 """int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file with the weights dequantized on every run
 (session.disable_prepacking sends the kernel down that path), which is exact. On an OPT-125m shape it reads 128
 tokens at a time at half the speed, but decodes one at a time 160 times slower."""
+
+KEEP = "num_logits_to_keep"
+"""Optional input of a graph, int64 scalar: logits of the last k positions only; 0, its default, gives all."""
 
 _PAST, _PRESENT = "past_key_values.", "present."
 _DTYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -31,6 +35,8 @@ class Graph:
         cache_shape: (kv_heads, head_dim).
         dtype: Type of cache and logits.
         vocab_size: V.
+        keeps: The graph has the optional input ``num_logits_to_keep``; older exports do not.
+        threads: Threads within an operator; 0 is onnxruntime's own choice.
     """
 
     session: Any
@@ -39,49 +45,57 @@ class Graph:
     cache_shape: tuple[int, int]
     dtype: type[np.floating[Any]]
     vocab_size: int
+    keeps: bool
+    threads: int
 
 
-def open_graph(model: Path, *, compute: Compute = "int8", threads: int | None = None) -> Graph:
+def open_graph(
+    model: Path, *, compute: Compute = "int8", threads: int | None = None, preset: Preset = DEFAULT
+) -> Graph:
     """Open ``model.onnx`` on the CPU.
 
     Args:
         model: The file; its external data lies beside it.
         compute: See ``Compute``.
-        threads: Threads within an operator; ``None`` leaves it to onnxruntime (one per core).
+        threads: Threads within an operator; ``None`` takes the preset's share of the cores.
+        preset: See ``presets``.
 
     Raises:
         SpecError: An option has an unknown value.
         ArtifactError: onnxruntime refuses the file, or it lacks the agreed inputs and outputs.
     """
-    options = _session_options(compute, threads)
+    options = session_options(compute, threads, preset)
     try:
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ArtifactError(
             f"onnxruntime {ort.__version__} cannot load {model} ({first_line(error)}); export the folder again"
         ) from error
-    return _describe(session, model)
+    return _describe(session, model, options.intra_op_num_threads)
 
 
-def _session_options(compute: Compute, threads: int | None) -> Any:
-    """Options that keep resident memory low; see examples/benchmarks/bench_scoring_memory.py."""
+def session_options(compute: Compute, threads: int | None, preset: Preset) -> Any:
+    """``onnxruntime.SessionOptions`` for these choices.
+
+    Raises:
+        SpecError: An option has an unknown value.
+    """
     if compute not in get_args(Compute):
         raise SpecError(f"compute is {compute!r}; use int8 or fp32")
     if threads is not None and threads < 1:
         raise SpecError(f"threads is {threads}; use 1 or more, or leave it out")
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    chosen = find_preset(preset)
+    options.intra_op_num_threads = threads or chosen.threads()
     options.inter_op_num_threads = 1
-    # Without the arena, weights replaced by their packed copies go back to the system.
-    options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    chosen.apply(options)
     if compute == "fp32":
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
-def _describe(session: Any, model: Path) -> Graph:
+def _describe(session: Any, model: Path, threads: int) -> Graph:
     """Read the inputs and outputs, and check that they are the agreed ones (DESIGN.md, D5)."""
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = {o.name: o for o in session.get_outputs()}
@@ -105,7 +119,16 @@ def _describe(session: Any, model: Path) -> Graph:
         raise ArtifactError(
             f"{model} wants an input {unknown[0]!r} that this runtime does not know; update dareq-edge"
         )
-    return Graph(session, rest, caches, (shape[0], shape[1]), _DTYPES[first.type], shape[2])
+    return Graph(
+        session=session,
+        inputs=rest,
+        caches=caches,
+        cache_shape=(shape[0], shape[1]),
+        dtype=_DTYPES[first.type],
+        vocab_size=shape[2],
+        keeps=KEEP in {i.name for i in session.get_overridable_initializers()},
+        threads=threads,
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -32,6 +32,13 @@ def int8(tiny_folder: Path) -> OnnxModel:
     return load(tiny_folder, threads=1)
 
 
+@pytest.fixture(scope="session", params=[True, False], ids=["keeps", "older"])
+def either(request: pytest.FixtureRequest, tiny: TinyDecoder, tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    """The tiny decoder in fp32 compute, with and without the input num_logits_to_keep."""
+    folder = TinyDecoder(tiny.shape, keeps=request.param).write(tmp_path_factory.mktemp("runtime") / "either")
+    return load(folder, compute="fp32", threads=1)
+
+
 @dataclass
 class TableScorer:
     """A scorer whose logits for a position depend on the token there alone: row ``ids[i]`` of a table [V, V]."""

@@ -23,7 +23,7 @@ def evaluate(
     window: options.Window = None,
     stride: options.Stride = None,
     compute: options.ComputeIn = "int8",
-    threads: options.Threads = None,
+    threads: options.RunThreads = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
@@ -48,9 +48,10 @@ def evaluate(
             import dareq_runtime
 
             read, windows = read_evaluation(choice, Path(model))
-            scorer: Scorer = dareq_runtime.load(model, compute=compute, threads=threads)
+            scorer: Scorer = dareq_runtime.load(model, compute=compute, threads=options.run_threads(threads))
         else:
-            folder = fetch(model, revision, threads, trust_remote_code=trust_remote_code)
+            number = None if threads in (None, options.MEASURED) else int(threads)
+            folder = fetch(model, revision, number, trust_remote_code=trust_remote_code)
             read, windows = read_evaluation(choice, folder)
             scorer = reference(folder, progress, trust_remote_code=trust_remote_code)
         report = score(scorer, read, windows, progress=progress)

@@ -21,7 +21,7 @@ def run(
     top_p: Annotated[float, typer.Option("--top-p", help="1 keeps all tokens.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same text.")] = 0,
     compute: options.ComputeIn = "int8",
-    threads: options.Threads = None,
+    threads: options.RunThreads = None,
     json: options.Json = False,
 ) -> None:
     """Generate text with an exported model, printed as it comes.
@@ -31,7 +31,7 @@ def run(
       dareq-edge run opt-125m-int4 "The capital of France is"
       dareq-edge run opt-125m-int4 "Once upon a time" --temperature 0.8 --top-k 40 --seed 7
       echo "My fellow citizens" | dareq-edge run opt-125m-int4 -
-      dareq-edge run stories-int4 --prompt-ids 1,403,407
+      dareq-edge run stories-int4 --prompt-ids 1,403,407 --threads measured
     """
     import dareq_runtime
 
@@ -43,7 +43,7 @@ def run(
         sys.stdout.write(text if isinstance(start, str) or text else f"{token} ")
         sys.stdout.flush()
 
-    model = dareq_runtime.load(folder, compute=compute, threads=threads)
+    model = dareq_runtime.load(folder, compute=compute, threads=options.run_threads(threads))
     model.encode(start)  # refuses an unusable prompt before anything is printed
     if not json and isinstance(start, str):
         sys.stdout.write(start)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_runtime.generation import Apart
-from dareq_runtime.model import OnnxModel, load
+from dareq_runtime.loading import load
+from dareq_runtime.model import OnnxModel
 
 
 class Ours:

@@ -1,0 +1,79 @@
+"""What an onnxruntime session optimises for: one table of options, each with its reason.
+
+Measured on an OPT-125m shape, two cores; see examples/benchmarks/bench_runtime.py, which measures it again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import onnxruntime as ort
+
+from dareq_edge.errors import SpecError
+
+Preset = Literal["latency", "memory", "battery"]
+"""latency: activations are kept for the next pass, which may help long prompts. memory: they go back to the system.
+battery: the least processor time per token. No preset makes another copy of the weights or changes a token."""
+
+OPTIMIZATION = "ORT_ENABLE_ALL"
+"""Graph optimization level of every preset. All four levels loaded and decoded alike, so onnxruntime's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPreset:
+    """Options of one preset.
+
+    Attributes:
+        arena: Keep freed activations for the next pass. No copy of the weights either way.
+        spinning: Let idle threads wait busily for the next operator: 1.4 times the processor time per token with
+            two threads.
+        share_of_cores: Threads, as a share of the cores, unless a number is given; all of them means that
+            onnxruntime chooses, which takes physical cores only.
+        optimization: Name of a ``GraphOptimizationLevel``.
+    """
+
+    arena: bool
+    spinning: bool
+    share_of_cores: float
+    optimization: str = OPTIMIZATION
+
+    def threads(self) -> int:
+        """Threads within an operator; 0 leaves it to onnxruntime."""
+        return 0 if self.share_of_cores == 1 else max(1, int(cores() * self.share_of_cores))
+
+    def apply(self, options: Any) -> None:
+        """Set everything but the threads on ``onnxruntime.SessionOptions``."""
+        options.enable_cpu_mem_arena = self.arena
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, self.optimization)
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spinning)))
+        # Weights that were replaced by their packed copies go back to the system even with the arena.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+
+
+PRESETS: dict[str, SessionPreset] = {
+    "latency": SessionPreset(arena=True, spinning=True, share_of_cores=1.0),
+    "memory": SessionPreset(arena=False, spinning=True, share_of_cores=1.0),
+    "battery": SessionPreset(arena=False, spinning=False, share_of_cores=0.5),
+}
+DEFAULT: Preset = "memory"
+"""Its tokens come as fast as those of "latency", which keeps 5 to 12 MB more after a prompt of 512 tokens."""
+
+
+def find_preset(name: str) -> SessionPreset:
+    """The options of a preset.
+
+    Raises:
+        SpecError: There is none of that name.
+    """
+    if name not in PRESETS:
+        raise SpecError(f"preset is {name!r}; use {', '.join(get_args(Preset))}")
+    return PRESETS[name]
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
