@@ -51,10 +51,10 @@ def make_checkpoint(name: str, folder: Path) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def run(name: str, root: Path, method: str) -> None:
+def run(name: str, root: Path, method: str, table_bits: int) -> None:
     parameters = make_checkpoint(name, root / "float")
     began = time.perf_counter()
-    options = DareqConfig(bits=4, method=method, scale_dtype="bfloat16", table_bits=8)
+    options = DareqConfig(bits=4, method=method, scale_dtype="bfloat16", table_bits=table_bits, position_bits=8)
     quantize_checkpoint(root / "float", root / "quantized", options, overwrite=True)
     quantized = time.perf_counter()
     manifest = export_onnx(root / "quantized", root / "onnx", overwrite=True)
@@ -85,9 +85,10 @@ def main() -> None:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--keep", type=Path, help="folder to keep the checkpoint and the export in")
     parser.add_argument("--method", default="dareq", help="quantizer plug-in")
+    parser.add_argument("--table-bits", type=int, choices=(4, 8), default=8, help="bits of embedding and head")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        run(args.shape, args.keep or Path(scratch), args.method)
+        run(args.shape, args.keep or Path(scratch), args.method, args.table_bits)
 
 
 if __name__ == "__main__":

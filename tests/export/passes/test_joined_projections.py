@@ -31,9 +31,10 @@ def attention(
         nodes.append(helper.make_node("RotaryEmbedding", ["k", *tables], ["turned"], domain=DOMAIN))
     else:
         nodes.append(helper.make_node("Mul", ["q", "half"], ["scaled"]))
+    heads = ["scaled", "turned" if rotary else "k", "v"]
     nodes.append(
         helper.make_node(
-            "GroupQueryAttention", ["scaled", "turned" if rotary else "k", "v", "pk", "pv", "seqlens", "total"], ["y", "nk", "nv"],
+            "GroupQueryAttention", [*heads, "pk", "pv", "seqlens", "total"], ["y", "nk", "nv"],
             domain=DOMAIN, num_heads=HEADS, kv_num_heads=HEADS, scale=0.5, do_rotary=0,
         )
     )  # fmt: skip
