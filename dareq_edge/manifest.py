@@ -6,11 +6,12 @@
      "tensors": {NAME: {"shape": [N, K], "bits": 4, "scheme": "per channel", "method": "dareq",
                         "file": "model.onnx.data", "offset": 0, "bytes": 294912, "shares": null}, …},
      "files":   {NAME: {"bytes": 123, "sha256": "…"}, …},       every file of the folder except dareq.json
+     "pieces":  {NAME: ["…", …], …},                            sha256 of every PIECE bytes of files larger than that
      "scores":  {LABEL: ScoreReport, …}}
 
 ``file`` of a tensor is one of ``files``; ``offset`` is its first byte there, or null where the container
 (safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to
-the size.
+the size. A reader may compare the pieces of a file in place of its sha256: several at a time, where there are cores.
 A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads out of the folder.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from dareq_edge.report import ScoreReport
 
 FORMAT = 1
 NAME = "dareq.json"
+PIECE = 4 << 20
+"""Bytes that one of the hashes under "pieces" covers; the last piece of a file may be shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Manifest:
     revision: str | None = None
     tensors: Mapping[str, TensorEntry] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    pieces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scores: Mapping[str, ScoreReport] = field(default_factory=dict)
 
     def expected_bytes(self, file: str) -> int:
@@ -72,7 +77,8 @@ class Manifest:
         """A copy that lists every file now in ``folder``, except dareq.json itself."""
         paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
         files = {p.relative_to(folder).as_posix(): FileEntry(p.stat().st_size, sha256_of(p)) for p in paths}
-        return replace(self, files=files)
+        pieces = {name: piece_hashes(folder / name) for name, entry in files.items() if entry.bytes > PIECE}
+        return replace(self, files=files, pieces=pieces)
 
     def with_scores(self, reports: Iterable[ScoreReport]) -> Manifest:
         """A copy with these reference scores added, keyed by label."""
@@ -108,6 +114,7 @@ class Manifest:
                 revision=data["revision"],
                 tensors={k: TensorEntry(**(v | {"shape": tuple(v["shape"])})) for k, v in data["tensors"].items()},
                 files={k: FileEntry(**v) for k, v in data["files"].items()},
+                pieces={k: tuple(v) for k, v in data.get("pieces", {}).items()},
                 scores={k: ScoreReport.from_json(v) for k, v in data["scores"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -126,4 +133,15 @@ class Manifest:
             if path.stat().st_size != entry.bytes:
                 raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {entry.bytes}; copy it again")
             if hashes and sha256_of(path) != entry.sha256:
-                raise ArtifactError(f"{path} does not match its sha256 in {NAME}; copy or export the folder again")
+                raise mismatch(path)
+
+
+def mismatch(path: Path) -> ArtifactError:
+    """The error for a file whose content is not what dareq.json says."""
+    return ArtifactError(f"{path} does not match its sha256 in {NAME}; copy or export the folder again")
+
+
+def piece_hashes(path: Path) -> tuple[str, ...]:
+    """sha256 of every ``PIECE`` bytes of a file, in order."""
+    with path.open("rb") as file:
+        return tuple(sha256(piece).hexdigest() for piece in iter(lambda: file.read(PIECE), b""))

@@ -147,9 +147,6 @@ OUTPUT_MOMENTS = 2**-8
 # amplifies (measured 0); scales read from a node that was not folded would give about 1.
 OPTIMIZATION_LEVELS = 0.02
 
-# Relative to the largest entry: a norm of 16 float32 numbers alone and fused with the sum before it.
-FUSED_NORM = 2e-6
-
 # Relative to the largest output: attention over 8-bit keys and values against float32 ones of the same numbers.
 CACHE_KERNEL = 1e-5
 
@@ -158,3 +155,9 @@ ROTARY = 5e-6
 
 # Absolute: values of magnitude 4 normalized in float32 against float64.
 RMS_NORM = 5e-6
+
+# Relative: keys and values of a few layers in int8 compute, by two routes through the graph.
+CACHE_RANGE = 1e-5
+
+# Relative to the largest logit: keys and values of two random layers in 8 bits per channel (measured below).
+CACHE_LOGITS = 0.05

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.cli.cache import ranges_for
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
 from dareq_edge.errors import ParityError
 from dareq_edge.folders import new_folder
@@ -20,6 +21,7 @@ from dareq_edge.reference import load_reference
 from dareq_edge.tokenizer_files import tokenizer_files
 
 if TYPE_CHECKING:
+    from dareq_edge.cli.options import CacheBits
     from dareq_edge.recipes import Recipe
     from dareq_runtime.verdict import ParityReport
 
@@ -43,6 +45,7 @@ class Job:
         trust_remote_code: Let transformers run code that comes with the model.
         prompt: Start of the sample that is generated at the end; empty for none.
         threads: Threads of onnxruntime; PyTorch's are set by the caller.
+        cache_bits: Bits of keys and values in the exported model.
     """
 
     source: str
@@ -56,6 +59,7 @@ class Job:
     trust_remote_code: bool = False
     prompt: str = ""
     threads: int | None = None
+    cache_bits: CacheBits = "32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             work=unfinished(job.out),
             progress=progress,
         )
-        manifest = _export(work, progress)
+        manifest = _export(work, job.cache_bits, progress)
         report = None if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
         shutil.rmtree(unfinished(job.out), ignore_errors=True)
         found = Deployment(
@@ -152,10 +156,11 @@ def _check_data(data: DataChoice, checkpoint: Checkpoint) -> None:
     protocol.resolved(checkpoint.context_length).windows(tokens)
 
 
-def _export(work: Path, progress: Progress) -> Manifest:
+def _export(work: Path, cache_bits: CacheBits, progress: Progress) -> Manifest:
     from dareq_export import export_onnx
 
-    return export_onnx(work / "checkpoint", work / "onnx", progress=progress)
+    ranges = ranges_for(cache_bits, progress)
+    return export_onnx(work / "checkpoint", work / "onnx", cache_ranges=ranges, progress=progress)
 
 
 def _compare(job: Job, data: DataChoice, source: Path, work: Path, progress: Progress) -> ParityReport:
@@ -169,6 +174,7 @@ def _compare(job: Job, data: DataChoice, source: Path, work: Path, progress: Pro
         quantized=load_reference(work / "checkpoint", trust_remote_code=job.trust_remote_code, progress=progress),
         fp32=dareq_runtime.load(work / "onnx", compute="fp32", threads=job.threads, verify=False),
         int8=dareq_runtime.load(work / "onnx", compute="int8", threads=job.threads, verify=False),
+        cache_bits=int(job.cache_bits),
     )
     return compare(scorers, links, tokens, protocol, progress=progress)
 

@@ -11,6 +11,7 @@ from dareq_edge.plugins import available
 
 Group = Literal["channel", "16", "32", "64", "128", "256"]
 TableBits = Literal["4", "8", "32"]
+CacheBits = Literal["8", "32"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
 
@@ -68,6 +69,10 @@ SampleLength = Annotated[
 Table = Annotated[TableBits, _option("Bits of token embedding and head; 32 is float.", _QUANTIZING, "--table-bits")]
 Positions = Annotated[
     TableBits, _option("Bits of learned position tables; 32 is float.", _QUANTIZING, "--position-bits")
+]
+Cache = Annotated[
+    CacheBits,
+    _option("Bits of keys and values; 8 is faster at long contexts, onnxruntime >= 1.30.", _RUNNING, "--cache-bits"),
 ]
 Scales = Annotated[
     ScaleDtype, _option("Precision of the scales; ARM kernels read bfloat16.", _QUANTIZING, "--scale-dtype")

@@ -96,7 +96,7 @@ def one_preset(folder: Path, preset: Preset, threads: int | None) -> str:
     model: OnnxModel = load(folder, preset=preset, threads=threads)
     loaded = resident()
     model.generate([5] * 512, max_new_tokens=8, stop_ids=[])
-    step = Cache(model._graph, 1, TOKENS + 8).stepper()
+    step = Cache(model.graph, 1, TOKENS + 8).stepper()
     for _ in range(8):
         step([5])
     before, times = os.times(), []

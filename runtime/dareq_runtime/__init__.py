@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dareq_runtime.loading import load as load
     from dareq_runtime.model import OnnxModel as OnnxModel
     from dareq_runtime.parity import compare as compare
+    from dareq_runtime.ranges import cache_ranges as cache_ranges
     from dareq_runtime.scorer import Scorer as Scorer
     from dareq_runtime.scoring import score as score
     from dareq_runtime.tokens import TokenSet as TokenSet
@@ -26,6 +27,7 @@ _HOME = {
     "ParityReport": "dareq_runtime.verdict",
     "Scorer": "dareq_runtime.scorer",
     "TokenSet": "dareq_runtime.tokens",
+    "cache_ranges": "dareq_runtime.ranges",
     "compare": "dareq_runtime.parity",
     "load": "dareq_runtime.loading",
     "make_protocol": "dareq_runtime.windows",
@@ -39,6 +41,7 @@ __all__ = [
     "ParityReport",
     "Scorer",
     "TokenSet",
+    "cache_ranges",
     "compare",
     "load",
     "make_protocol",

@@ -38,8 +38,13 @@ class Cache:
         self.graph = graph
         self.length = length
         shape = (len(graph.caches), rows, heads, length, width)
-        memory = mmap.mmap(-1, math.prod(shape) * np.dtype(graph.dtype).itemsize)
-        self._buffers = list(np.frombuffer(memory, graph.dtype).reshape(shape))
+        memory = mmap.mmap(-1, math.prod(shape) * np.dtype(graph.cache_dtype).itemsize)
+        self._buffers: list[NDArray[Any]] = list(np.frombuffer(memory, graph.cache_dtype).reshape(shape))
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The memory itself, [rows, kv_heads, length, head_dim] each, in the order of ``Graph.caches``."""
+        return tuple(self._buffers)
 
     def lane(self, start: int, stop: int) -> Lane:
         """Rows ``start`` to ``stop`` as a batch of their own, sharing this memory."""

@@ -39,6 +39,7 @@ class OnnxModel:
     Attributes:
         folder: What was read beside the graph.
         label: "onnx int8 compute" or "onnx fp32 compute".
+        graph: The open session and its shapes.
         chunk: Tokens per forward pass when reading prompts.
     """
 
@@ -46,7 +47,7 @@ class OnnxModel:
         self.folder = folder
         self.label = label
         self.chunk = chunk
-        self._graph = graph
+        self.graph = graph
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -60,7 +61,12 @@ class OnnxModel:
     @property
     def threads(self) -> int:
         """Threads within an operator; 0 is onnxruntime's own choice, one per physical core."""
-        return self._graph.threads
+        return self.graph.threads
+
+    @property
+    def cache_bits(self) -> int:
+        """Bits of a key's or value's number: 32, 16 or 8."""
+        return 8 * np.dtype(self.graph.cache_dtype).itemsize
 
     @property
     def context_length(self) -> int:
@@ -70,7 +76,7 @@ class OnnxModel:
     @property
     def vocab_size(self) -> int:
         """V, the width of a row of logits."""
-        return self._graph.vocab_size
+        return self.graph.vocab_size
 
     def chunk_logits(self, ids: NDArray[np.int64], chunk: int = CHUNK) -> Iterator[NDArray[np.float32]]:
         """Logits of one window, piece by piece through the cache; see ``Scorer.chunk_logits``.
@@ -83,7 +89,7 @@ class OnnxModel:
             raise DataError(f"a window has shape {ids.shape}; expected 1 to {self.context_length} token ids")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise DataError(f"a window holds token ids outside 0..{self.vocab_size - 1}; use the model's tokenizer")
-        lane = Cache(self._graph, 1, len(ids)).lane(0, 1)
+        lane = Cache(self.graph, 1, len(ids)).lane(0, 1)
         for start in range(0, len(ids), chunk):
             yield extend(lane, ids[start : start + chunk], done=start)
 
@@ -203,20 +209,20 @@ class OnnxModel:
         return [self._generation(new_ids, stops) for new_ids in rows]
 
     def _apart(self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId) -> list[list[int]]:
-        batch = Apart(self._graph, ids, new, self.chunk)
+        batch = Apart(self.graph, ids, new, self.chunk)
         return generate_ids(batch, sampling.streams(ids), new=new, sampling=sampling, stop_ids=stops, on_id=on_id)
 
     def _together(
         self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId
     ) -> list[list[int]]:
-        batch = Together(self._graph, ids, new, self.chunk, self.folder.pad_id)
+        batch = Together(self.graph, ids, new, self.chunk, self.folder.pad_id)
         return generate_ids(batch, sampling.streams(ids), new=new, sampling=sampling, stop_ids=stops, on_id=on_id)
 
     def _by_lookup(
         self, ids: _Ids, new: int, sampling: Sampling, stops: frozenset[int], on_id: OnId
     ) -> list[list[int]]:
         made = generate_by_lookup(
-            self._graph, ids[0], new=new, chunk=self.chunk, stop_ids=stops, on_id=lambda token: on_id(0, token)
+            self.graph, ids[0], new=new, chunk=self.chunk, stop_ids=stops, on_id=lambda token: on_id(0, token)
         )
         return [made]
 
@@ -232,7 +238,7 @@ class OnnxModel:
             DataError: The prompt is empty, too long, or has ids out of range.
         """
         check_lengths([ids], max_new_tokens, self.context_length, self.vocab_size)
-        return Apart(self._graph, [ids], max_new_tokens, self.chunk)
+        return Apart(self.graph, [ids], max_new_tokens, self.chunk)
 
     def _generation(self, new: list[int], stops: frozenset[int]) -> Generation:
         text = None if self.tokenizer is None else decode(self.tokenizer, new)

@@ -21,6 +21,11 @@ KEEP = "num_logits_to_keep"
 """Optional input of a graph, int64 scalar: logits of the last k positions only; 0, its default, gives all."""
 
 _PAST, _PRESENT = "past_key_values.", "present."
+_CACHES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+}
 _DTYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -33,7 +38,8 @@ class Graph:
         inputs: Names of the inputs that are not cache, among input_ids, attention_mask, position_ids.
         caches: Pairs of past and present names, e.g. ("past_key_values.0.key", "present.0.key").
         cache_shape: (kv_heads, head_dim).
-        dtype: Type of cache and logits.
+        dtype: Type of the logits.
+        cache_dtype: Type of the cache: that of the logits, or int8.
         vocab_size: V.
         keeps: The graph has the optional input ``num_logits_to_keep``; older exports do not.
         threads: Threads within an operator; 0 is onnxruntime's own choice.
@@ -44,6 +50,7 @@ class Graph:
     caches: tuple[tuple[str, str], ...]
     cache_shape: tuple[int, int]
     dtype: type[np.floating[Any]]
+    cache_dtype: type[np.generic]
     vocab_size: int
     keeps: bool
     threads: int
@@ -108,10 +115,11 @@ def _describe(session: Any, model: Path, threads: int) -> Graph:
         raise ArtifactError(f"{model} has no {lacks!r}; export it with dareq-edge export")
     first, logits = inputs[pasts[0]], outputs["logits"]
     shape = [first.shape[1], first.shape[3], logits.shape[2]]
-    if first.type not in _DTYPES or logits.type != first.type or not all(isinstance(d, int) for d in shape):
+    fits = first.type in (logits.type, "tensor(int8)") and logits.type in _DTYPES
+    if not fits or not all(isinstance(d, int) for d in shape):
         raise ArtifactError(
             f"{model} has a cache of {first.type} {first.shape} and logits of {logits.type} {logits.shape}; "
-            "expected float or float16 with fixed heads, head size and vocabulary; export it again"
+            "expected float or float16, or an int8 cache, with fixed heads, head size and vocabulary; export it again"
         )
     rest = frozenset(inputs) - frozenset(pasts)
     unknown = sorted(rest - {"input_ids", "attention_mask", "position_ids"})
@@ -124,7 +132,8 @@ def _describe(session: Any, model: Path, threads: int) -> Graph:
         inputs=rest,
         caches=caches,
         cache_shape=(shape[0], shape[1]),
-        dtype=_DTYPES[first.type],
+        dtype=_DTYPES[logits.type],
+        cache_dtype=_CACHES[first.type],
         vocab_size=shape[2],
         keeps=KEEP in {i.name for i in session.get_overridable_initializers()},
         threads=threads,

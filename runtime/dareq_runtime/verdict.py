@@ -30,7 +30,8 @@ class Tolerance:
 
 FP32_COMPUTE = Tolerance("fp32 compute", 1e-4, "same weights, same arithmetic up to the order of float32 sums")
 INT8_COMPUTE = Tolerance("int8 compute", 1e-2, "activations are rounded to 8 bits, differently on ARM and x86")
-TOLERANCES = {t.name: t for t in (FP32_COMPUTE, INT8_COMPUTE)}
+INT8_CACHE = Tolerance("fp32 compute, int8 cache", 2e-3, "keys and values are rounded to 8 bits, a scale per channel")
+TOLERANCES = {t.name: t for t in (FP32_COMPUTE, INT8_COMPUTE, INT8_CACHE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ def verdict(scores: Sequence[ScoreReport], links: Sequence[LinkReport]) -> Parit
 
 _ADVICE = {
     FP32_COMPUTE.name: "the exported graph does not compute the quantized model, export it again",
+    INT8_CACHE.name: "keys or values exceed what 8 bits hold, export with --cache-bits 32",
     INT8_COMPUTE.name: "this CPU's int8 kernels lose too much here, use a smaller group size or fp32 compute",
 }
 

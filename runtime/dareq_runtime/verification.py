@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
-from dareq_edge.manifest import Manifest
+from dareq_edge.manifest import PIECE, Manifest, mismatch
+from dareq_runtime.presets import cores
 
 SMALL = 2**20
 """Bytes. Smaller files, the graph among them, are checked before anything reads them."""
@@ -18,8 +21,9 @@ SMALL = 2**20
 def verified(manifest: Manifest, folder: Path, *, hashes: bool = True) -> Iterator[None]:
     """Check every file of a folder; the block runs while the large ones are read.
 
-    hashlib and onnxruntime let other threads run, so with two cores the check costs little beside opening a session.
-    The files are read in pieces, not mapped, so their pages do not count as this process's memory.
+    hashlib and onnxruntime let other threads run, and large files are hashed piece by piece on every core, so the
+    check costs little beside opening a session. The files are read, not mapped: their pages do not count as this
+    process's memory.
 
     Args:
         manifest: What the folder should hold.
@@ -37,9 +41,28 @@ def verified(manifest: Manifest, folder: Path, *, hashes: bool = True) -> Iterat
     small = {n: f for n, f in manifest.files.items() if f.bytes < SMALL}
     large = {n: f for n, f in manifest.files.items() if n not in small}
     replace(manifest, files=small).verify(folder)
-    with ThreadPoolExecutor(1, "sha256") as pool:
-        check = pool.submit(replace(manifest, files=large).verify, folder)
+    with ThreadPoolExecutor(cores(), "sha256") as pool:
+        running = [pool.submit(check) for check in _checks(replace(manifest, files=large), folder)]
         try:
             yield
         finally:
-            check.result()
+            for check in running:
+                check.result()
+
+
+def _checks(manifest: Manifest, folder: Path) -> Iterator[Callable[[], None]]:
+    """What has to be compared, in parts that can run side by side."""
+    for name, entry in manifest.files.items():
+        pieces = manifest.pieces.get(name, ())
+        if len(pieces) == -(-entry.bytes // PIECE):
+            for index, expected in enumerate(pieces):
+                yield partial(_compare_piece, folder / name, index, expected)
+        else:
+            yield partial(replace(manifest, files={name: entry}).verify, folder)
+
+
+def _compare_piece(path: Path, index: int, expected: str) -> None:
+    with path.open("rb") as file:
+        file.seek(index * PIECE)
+        if sha256(file.read(PIECE)).hexdigest() != expected:
+            raise mismatch(path)

@@ -148,13 +148,14 @@ def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:
     assert b".py" not in data
 
 
-def test_no_reshape_is_left_around_attention(tmp_path: Path) -> None:
+def test_attention_reads_one_packed_projection_and_no_reshape_is_left(tmp_path: Path) -> None:
     export_onnx(quantized(tmp_path, "post-LN"), tmp_path / "out")
     graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
     attention = [n for n in graph.node if n.op_type == "GroupQueryAttention"]
     made_by = {name: n.op_type for n in graph.node for name in n.output}
     assert len(attention) == 2
-    assert not [n for n in attention if "Reshape" in {made_by[name] for name in n.input[:3]}]
+    assert [[made_by.get(name) for name in n.input[:3]] for n in attention] == [["MatMulNBits", None, None]] * 2
+    assert "Reshape" not in made_by.values()
 
 
 def test_a_plan_for_a_module_that_does_not_exist_fails_by_name(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_int8_compute_differs_but_not_wildly(int8: OnnxModel, fp32: OnnxModel) -
 
 
 def test_cache_is_written_in_place(fp32: OnnxModel) -> None:
-    cache = Cache(fp32._graph, 1, 10)
+    cache = Cache(fp32.graph, 1, 10)
     extend(cache.lane(0, 1), draw(6), done=0)
     for buffer in cache._buffers:
         assert np.abs(buffer[:, :, :6]).min(axis=(0, 1, 3)).all()
@@ -44,7 +44,7 @@ def test_cache_is_written_in_place(fp32: OnnxModel) -> None:
 def test_left_padded_batch_equals_numpy(fp32: OnnxModel, tiny: TinyDecoder) -> None:
     rows = [draw(9, 1), draw(4, 2), draw(1, 3)]
     pads = np.array([0, 5, 8])
-    cache = Cache(fp32._graph, 3, 12)
+    cache = Cache(fp32.graph, 3, 12)
     for i, row in enumerate(rows):
         last = extend(cache.lane(i, i + 1), row, done=0, pad=int(pads[i]))[-1]
         assert far_apart(last, tiny.logits(row)[-1]) < tolerances.RUNTIME_FP32
@@ -58,7 +58,7 @@ def test_left_padded_batch_equals_numpy(fp32: OnnxModel, tiny: TinyDecoder) -> N
 def test_padding_left_unmasked_would_be_noticed(fp32: OnnxModel, tiny: TinyDecoder) -> None:
     row = draw(4, 2)
     mask, positions = np.ones((1, 9), np.int64), np.arange(4)[None]
-    wrong = Cache(fp32._graph, 1, 9).lane(0, 1).run(row[None], mask, positions)[0, -1]
+    wrong = Cache(fp32.graph, 1, 9).lane(0, 1).run(row[None], mask, positions)[0, -1]
     assert far_apart(wrong, tiny.logits(row)[-1]) > 100 * tolerances.RUNTIME_FP32
 
 

@@ -22,21 +22,21 @@ def far_apart(x: NDArray, reference: NDArray) -> float:
 
 
 def test_whether_a_graph_can_is_known(either: OnnxModel, request: pytest.FixtureRequest) -> None:
-    assert either._graph.keeps is ("keeps" in request.node.callspec.id)
-    assert either.chunk == (256 if either._graph.keeps else 128)
+    assert either.graph.keeps is ("keeps" in request.node.callspec.id)
+    assert either.chunk == (256 if either.graph.keeps else 128)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 40])
 def test_prompts_and_windows_equal_numpy(either: OnnxModel, tiny: TinyDecoder, chunk: int) -> None:
     ids, expected = draw(40), tiny.logits(draw(40))
-    last = prefill(Cache(either._graph, 1, 40).lane(0, 1), ids, 0, chunk)
+    last = prefill(Cache(either.graph, 1, 40).lane(0, 1), ids, 0, chunk)
     assert far_apart(last, expected[-1]) < tolerances.RUNTIME_FP32
     assert far_apart(np.concatenate(list(either.chunk_logits(ids, chunk))), expected) < tolerances.RUNTIME_FP32
 
 
 def test_one_lane_can_do_both(either: OnnxModel, tiny: TinyDecoder) -> None:
     ids, expected = draw(30), tiny.logits(draw(30))
-    lane = Cache(either._graph, 1, 30).lane(0, 1)
+    lane = Cache(either.graph, 1, 30).lane(0, 1)
     pieces = [extend(lane, ids[s : s + 10], done=s, last_only=s == 10) for s in (0, 10, 20)]
     assert [p.shape for p in pieces] == [(10, 96), (1, 96), (10, 96)]
     for piece, rows in zip(pieces, (expected[:10], expected[19:20], expected[20:]), strict=True):
@@ -52,20 +52,20 @@ def test_a_prompt_asks_for_one_row_of_logits_per_chunk(fp32: OnnxModel, monkeypa
         return logits
 
     monkeypatch.setattr(Lane, "run", spy)
-    prefill(Cache(fp32._graph, 1, 20).lane(0, 1), draw(20), 0, 8)
+    prefill(Cache(fp32.graph, 1, 20).lane(0, 1), draw(20), 0, 8)
     assert rows == [(1, 1)] * 3
 
 
 def test_steps_equal_numpy(either: OnnxModel, tiny: TinyDecoder) -> None:
     ids, expected = draw(20), tiny.logits(draw(20))
-    step = Cache(either._graph, 1, 20).stepper()
+    step = Cache(either.graph, 1, 20).stepper()
     for i, token in enumerate(ids):
         assert far_apart(step([token])[0], expected[i]) < tolerances.RUNTIME_FP32
 
 
 def test_steps_after_passes_of_another_kind(either: OnnxModel, tiny: TinyDecoder) -> None:
     ids, expected = draw(20), tiny.logits(draw(20))
-    cache = Cache(either._graph, 1, 20)
+    cache = Cache(either.graph, 1, 20)
     lane, step = cache.lane(0, 1), cache.stepper()
     extend(lane, ids[:6], done=0)
     step(ids[6:7], total=6)
@@ -76,7 +76,7 @@ def test_steps_after_passes_of_another_kind(either: OnnxModel, tiny: TinyDecoder
 
 def test_padded_rows_step_together(either: OnnxModel, tiny: TinyDecoder) -> None:
     rows, pads, new = [draw(9, 1), draw(4, 2), draw(1, 3)], [0, 5, 8], [draw(3, i) for i in (4, 5, 6)]
-    cache = Cache(either._graph, 3, 12)
+    cache = Cache(either.graph, 3, 12)
     for i, row in enumerate(rows):
         prefill(cache.lane(i, i + 1), row, pads[i], 128)
     step = cache.stepper(total=9, pads=pads)
@@ -88,14 +88,14 @@ def test_padded_rows_step_together(either: OnnxModel, tiny: TinyDecoder) -> None
 
 
 def test_a_padded_row_alone(either: OnnxModel, tiny: TinyDecoder) -> None:
-    ids, cache = draw(6), Cache(either._graph, 1, 12)
+    ids, cache = draw(6), Cache(either.graph, 1, 12)
     prefill(cache.lane(0, 1), ids[:5], 4, 128)
     assert far_apart(cache.stepper(total=9, pads=[4])(ids[5:])[0], tiny.logits(ids)[-1]) < tolerances.RUNTIME_FP32
 
 
 def test_who_owns_logits(fp32: OnnxModel) -> None:
     """A step's are overwritten by the next, a pass's and a prompt's are the caller's."""
-    cache = Cache(fp32._graph, 1, 30)
+    cache = Cache(fp32.graph, 1, 30)
     kept = [extend(cache.lane(0, 1), draw(5), done=0), prefill(cache.lane(0, 1), draw(5), 0, 2)]
     copies = [x.copy() for x in kept]
     step = cache.stepper(total=5)

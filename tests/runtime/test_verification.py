@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dareq_edge.errors import ArtifactError
-from dareq_edge.manifest import Manifest
+from dareq_edge.manifest import PIECE, Manifest
 from dareq_runtime import load, verification
 from dareq_runtime.verification import verified
 
@@ -83,3 +86,43 @@ def test_sizes_are_compared_in_any_case(copy: Path) -> None:
         file.write(b"x")
     with pytest.raises(ArtifactError, match="bytes, expected"), verified(Manifest.read(copy), copy, hashes=False):
         pytest.fail("the block must not begin")
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> tuple[Path, Manifest]:
+    """A folder with one file of two and a half pieces, and what it should hold."""
+    content = np.random.default_rng(0).bytes(5 * PIECE // 2)
+    (tmp_path / "weights").write_bytes(content)
+    return tmp_path, Manifest("onnx", "test").with_files(tmp_path)
+
+
+def test_pieces_are_the_hashes_of_their_bytes(large: tuple[Path, Manifest]) -> None:
+    folder, manifest = large
+    content = (folder / "weights").read_bytes()
+    parts = [content[start : start + PIECE] for start in range(0, len(content), PIECE)]
+    assert manifest.pieces == {"weights": tuple(hashlib.sha256(part).hexdigest() for part in parts)}
+    manifest.write(folder)
+    assert Manifest.read(folder).pieces == manifest.pieces
+
+
+@pytest.mark.parametrize("where", [0, PIECE - 1, PIECE, 2 * PIECE + 5, 5 * PIECE // 2 - 1])
+def test_a_flipped_bit_in_any_piece_is_found(large: tuple[Path, Manifest], where: int) -> None:
+    folder, manifest = large
+    with verified(manifest, folder):
+        pass
+    content = bytearray((folder / "weights").read_bytes())
+    content[where] ^= 1
+    (folder / "weights").write_bytes(content)
+    with pytest.raises(ArtifactError, match="weights does not match its sha256"), verified(manifest, folder):
+        pass
+
+
+@pytest.mark.parametrize("pieces", [{}, {"weights": ("00",)}], ids=["older folder", "too few pieces"])
+def test_without_all_pieces_the_whole_file_counts(large: tuple[Path, Manifest], pieces: dict) -> None:
+    folder, manifest = large
+    manifest = replace(manifest, pieces=pieces)
+    with verified(manifest, folder):
+        pass
+    tamper(folder / "weights")
+    with pytest.raises(ArtifactError, match="sha256"), verified(manifest, folder):
+        pass

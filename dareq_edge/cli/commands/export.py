@@ -8,6 +8,7 @@ from dareq_edge.cli import console, options
 def export(
     checkpoint: options.Checkpoint,
     out: options.Out,
+    cache_bits: options.Cache = "32",
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
@@ -16,10 +17,13 @@ def export(
     \b
     Examples:
       dareq-edge export opt-125m-q4 --out opt-125m-onnx
+      dareq-edge export opt-125m-q4 --out opt-125m-long --cache-bits 8
     """
     console.quiet_libraries()
+    from dareq_edge.cli.cache import ranges_for
     from dareq_export import export_onnx
 
     with console.progress_bars() as progress:
-        manifest = export_onnx(checkpoint, out, overwrite=overwrite, progress=progress)
+        ranges = ranges_for(cache_bits, progress)
+        manifest = export_onnx(checkpoint, out, overwrite=overwrite, cache_ranges=ranges, progress=progress)
     console.written(manifest, out, as_json=json)

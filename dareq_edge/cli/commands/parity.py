@@ -61,11 +61,13 @@ def parity(
             )
             for name in (model, checkpoint)
         ]
+        exact = dareq_runtime.load(folder, compute="fp32", threads=threads)
         scorers, links = chain(
             original=sources[0],
             quantized=sources[1],
-            fp32=dareq_runtime.load(folder, compute="fp32", threads=threads),
+            fp32=exact,
             int8=dareq_runtime.load(folder, compute="int8", threads=threads, verify=False),
+            cache_bits=exact.cache_bits,
         )
         report = compare(scorers, links, read, windows, progress=progress)
     console.result(report.to_json(), parity_table(report), as_json=json)

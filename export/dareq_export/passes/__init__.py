@@ -1,6 +1,12 @@
-"""Graph passes, one per file, and the order they run in."""
+"""Graph passes, one per file, and the order they run in.
+
+Residual sums stay outside the norms: onnxruntime 1.32's SkipLayerNormalization takes 6 µs where Add and
+LayerNormalization take 2.5 (one token, width 768), and 345 where they take 81 (128 tokens).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -14,7 +20,6 @@ from dareq_export.passes.query_scale import QueryScalePass
 from dareq_export.passes.reshape_chains import ReshapeChainsPass
 from dareq_export.passes.rms_norm import RmsNormPass
 from dareq_export.passes.rotary import RotaryPass
-from dareq_export.passes.skip_norm import SkipNormPass
 from dareq_export.passes.standard_norm import StandardNormPass
 
 
@@ -28,16 +33,20 @@ class _FoldPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-def clean(model: ir.Model) -> list[Join]:
+def clean(model: ir.Model, without: Container[str] = ()) -> list[Join]:
     """Run every pass, in place.
 
     The weights must not be initializers yet: folding would read them.
+
+    Args:
+        model: As captured.
+        without: Names of pass classes to leave out, to measure what each is worth.
 
     Returns:
         The parameters that passes joined.
     """
     joins: list[Join] = []
-    ir.passes.Sequential(
+    passes = [
         _FoldPass(),
         RmsNormPass(),
         RotaryPass(),
@@ -48,13 +57,13 @@ def clean(model: ir.Model) -> list[Join]:
         JoinedAttentionPass(joins),
         JoinedGatePass(joins),
         common.RemoveUnusedNodesPass(),
-        SkipNormPass(),
         StandardNormPass(),
         LastPositionsPass(),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),  # stack traces name files of the machine that exported
         common.RemoveUnusedOpsetsPass(),
-    )(model)
+    ]
+    ir.passes.Sequential(*(p for p in passes if type(p).__name__ not in without))(model)
     return joins
 
 
@@ -67,7 +76,6 @@ __all__ = [
     "ReshapeChainsPass",
     "RmsNormPass",
     "RotaryPass",
-    "SkipNormPass",
     "StandardNormPass",
     "clean",
 ]
