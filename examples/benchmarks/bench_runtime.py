@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     clock = time.thread_time if args.threads == 1 else time.perf_counter
     loading(args.folder, args.rounds)
-    graph = load(args.folder, threads=args.threads)._graph
+    graph = load(args.folder, threads=args.threads).graph
     python_per_token(graph, args.rounds)
     passes(graph, args.rounds, clock)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

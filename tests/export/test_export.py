@@ -149,7 +149,7 @@ def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:
 
 
 def test_attention_reads_one_packed_projection_and_no_reshape_is_left(tmp_path: Path) -> None:
-    export_onnx(quantized(tmp_path, "post-LN"), tmp_path / "out")
+    export_onnx(quantized(tmp_path, "post-LN", table_bits=8), tmp_path / "out")
     graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
     attention = [n for n in graph.node if n.op_type == "GroupQueryAttention"]
     made_by = {name: n.op_type for n in graph.node for name in n.output}
