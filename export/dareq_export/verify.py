@@ -23,9 +23,10 @@ def verify(captured: Captured, slots: Mapping[str, Slot], plan: Mapping[str, Qua
         _check_lowered(module, captured, slots)
         if f"{module}.weight" in slots:
             raise ExportError(f"{module} is still in the graph as float32; export again or skip it")
+    homes = {slot.home for slot in slots.values()}
     for name, value in captured.model.graph.initializers.items():
         tensor = value.const_value
-        if name not in slots and (tensor is None or tensor.nbytes > _INLINE_LIMIT):
+        if value not in homes and (tensor is None or tensor.nbytes > _INLINE_LIMIT):
             size = "no value" if tensor is None else f"{tensor.nbytes} bytes"
             raise ExportError(f"the capture left a constant {name} of {size} that no checkpoint tensor explains")
 

@@ -229,3 +229,13 @@ def test_stories260k_keeps_its_loss(tmp_path: Path) -> None:
     logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     loss = -logp[np.arange(511), ids[0, 1:]].mean()
     assert abs(loss - tolerances.STORIES_LOSS) < tolerances.STORIES_LOSS_MARGIN
+
+
+def test_joined_weights_may_be_larger_than_constants_may(tmp_path: Path) -> None:
+    tiny_opt(tmp_path / "m", hidden_size=1024, word_embed_proj_dim=64, ffn_dim=64, num_hidden_layers=1,
+             num_attention_heads=16, do_layer_norm_before=False)  # fmt: skip
+    quantize_checkpoint(tmp_path / "m", tmp_path / "q", DareqConfig(method="rtn"))
+    manifest = export_onnx(tmp_path / "q", tmp_path / "out")
+    parts = [manifest.tensors[f"model.decoder.layers.0.self_attn.{n}_proj.qweight"] for n in "qkv"]
+    assert sum(p.bytes for p in parts) > 1 << 20
+    assert [p.offset - parts[0].offset for p in parts] == [0, parts[0].bytes, 2 * parts[0].bytes]
