@@ -95,7 +95,14 @@ def _save_graph(captured: Captured, scratch: Path) -> None:
     model = captured.model
     model.producer_name = "dareq-edge"
     model.graph.name = "decoder"
-    ir.save(model, scratch / GRAPH_FILE)
+    proto = ir.to_proto(model)
+    known = {tensor.name for tensor in proto.graph.initializer}  # their shapes need not be said twice
+    values = [value for value in proto.graph.value_info if value.name not in known]
+    for value in (*values, *proto.graph.input, *proto.graph.output):
+        value.ClearField("metadata_props")  # torch's names of them
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(values)
+    (scratch / GRAPH_FILE).write_bytes(proto.SerializeToString())
 
 
 def _check(scratch: Path, manifest: Manifest) -> None:

@@ -145,6 +145,7 @@ def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:
     export_onnx(quantized(tmp_path, "pre-LN"), tmp_path / "out")
     data = (tmp_path / "out/model.onnx").read_bytes()
     assert b"site-packages" not in data
+    assert b"torch" not in data
     assert b".py" not in data
 
 
