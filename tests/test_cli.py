@@ -160,11 +160,47 @@ def test_threads(place: Path, capsys: pytest.CaptureFixture[str], threads: str) 
     assert reference["tokens"] == 381
 
 
+def test_run_by_lookup_and_on_battery(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("run", place / "o", "--prompt-ids", "2,5,6,5,6", "-n", 20, "--compute", "fp32")
+    usual = record(capsys, *arguments)
+    assert record(capsys, *arguments, "--lookup", "--preset", "battery") == usual
+    code, _, err = call(capsys, *arguments, "--lookup", "--temperature", "1")
+    assert code == 2
+    assert "lookup is greedy" in err
+
+
 @pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5", ""])
 def test_bad_threads(capsys: pytest.CaptureFixture[str], threads: str) -> None:
     code, _, err = call(capsys, "run", "nowhere", "x", "--threads", threads)
     assert code == 2
     assert "is neither a number from 1 on nor 'measured'" in " ".join(err.replace("│", " ").split())
+
+
+def test_inspect_graph(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = record(capsys, "inspect", place / "o", "--graph")["graph"]
+    kinds = {o["name"]: (o["count"], o["per_layer"]) for o in found["operators"]}
+    assert found["layers"] == 2
+    assert kinds["com.microsoft::MatMulNBits"] == (9, 4)  # qkv, out, fc1, fc2; and the head
+    assert kinds["com.microsoft::GroupQueryAttention"] == (2, 1)
+    assert found["total"] == sum(count for count, _ in kinds.values()) == 2 * found["per_layer"] + found["outside"]
+    assert found["per_layer"] <= 10  # the budget: with Relu, two sums and two norms
+    code, out, _ = call(capsys, "inspect", place / "o", "--graph")
+    assert code == 0
+    assert f"{found['total']} operators per token: 2 layers of {found['per_layer']}" in out
+    code, _, err = call(capsys, "inspect", place / "q", "--graph")
+    assert code != 0
+    assert "holds no ONNX graph" in err
+
+
+def test_export_with_an_8_bit_cache_passes_parity(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(capsys, "export", place / "q", "--out", tmp_path / "o8", "--cache-bits", "8")
+    arguments = ("parity", tmp_path / "o8", "--checkpoint", place / "q", "--tokens", place / "t.npy")
+    found = record(capsys, *arguments)
+    assert found["passed"]
+    assert [link["tolerance"] for link in found["links"]] == ["fp32 compute, int8 cache", "int8 compute"]
+    assert found["links"][0]["kl_mean"] > 1e-9  # the cache is rounded
 
 
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from dareq_edge.plugins import available
 Group = Literal["channel", "16", "32", "64", "128", "256"]
 TableBits = Literal["4", "8", "32"]
 CacheBits = Literal["8", "32"]
+PresetName = Literal["latency", "memory", "battery"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
 
@@ -102,6 +103,12 @@ def _number_or_measured(value: str | None) -> str | None:
     return value
 
 
+Preset = Annotated[
+    PresetName,
+    _option(
+        "battery: fewer threads, none that waits busily; latency: keeps activations' memory.", _RUNNING, "--preset"
+    ),
+]
 RunThreads = Annotated[
     str | None,
     _option(

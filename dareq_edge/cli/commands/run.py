@@ -22,6 +22,10 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same text.")] = 0,
     compute: options.ComputeIn = "int8",
     threads: options.RunThreads = None,
+    preset: options.Preset = "memory",
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="Draft tokens from repetitions in the text; greedy only.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Generate text with an exported model, printed as it comes.
@@ -32,6 +36,7 @@ def run(
       dareq-edge run opt-125m-int4 "Once upon a time" --temperature 0.8 --top-k 40 --seed 7
       echo "My fellow citizens" | dareq-edge run opt-125m-int4 -
       dareq-edge run stories-int4 --prompt-ids 1,403,407 --threads measured
+      dareq-edge run opt-125m-int4 "Dear Sir or Madam" -n 200 --lookup --preset battery
     """
     import dareq_runtime
 
@@ -43,7 +48,7 @@ def run(
         sys.stdout.write(text if isinstance(start, str) or text else f"{token} ")
         sys.stdout.flush()
 
-    model = dareq_runtime.load(folder, compute=compute, threads=options.run_threads(threads))
+    model = dareq_runtime.load(folder, compute=compute, threads=options.run_threads(threads), preset=preset)
     model.encode(start)  # refuses an unusable prompt before anything is printed
     if not json and isinstance(start, str):
         sys.stdout.write(start)
@@ -54,6 +59,7 @@ def run(
         top_k=top_k,
         top_p=top_p,
         seed=seed,
+        lookup=lookup,
         on_token=None if json else show,
     )
     if json:
