@@ -165,7 +165,7 @@ def test_run_by_lookup_and_on_battery(place: Path, capsys: pytest.CaptureFixture
     usual = record(capsys, *arguments)
     assert record(capsys, *arguments, "--lookup", "--preset", "battery") == usual
     code, _, err = call(capsys, *arguments, "--lookup", "--temperature", "1")
-    assert code == 2
+    assert code == 1
     assert "lookup is greedy" in err
 
 

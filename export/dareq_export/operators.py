@@ -19,7 +19,7 @@ class OperatorCount:
     Attributes:
         name: With its domain unless that is ONNX's own, e.g. "com.microsoft::MatMulNBits".
         count: Nodes in the graph; each runs once per forward pass.
-        per_layer: Nodes in every decoder layer, i.e. ``count`` divided by the layers, rounded down.
+        per_layer: Nodes in a decoder layer: those after one attention up to the next, of the last two.
     """
 
     name: str
@@ -32,7 +32,7 @@ class GraphSummary:
     """All of them.
 
     Attributes:
-        layers: Decoder layers, i.e. caches.
+        layers: Decoder layers, i.e. attentions.
         operators: Most frequent first.
     """
 
@@ -70,7 +70,8 @@ def summarize(folder: Path) -> GraphSummary:
         ) from error
     except Exception as error:  # protobuf raises a class of its own
         raise ArtifactError(f"{path} cannot be read ({error}); export the folder again") from error
-    layers = max(1, sum(i.name.startswith("past_key_values.") and i.name.endswith(".key") for i in graph.input))
-    counts = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.node)
-    rows = (OperatorCount(name, count, count // layers) for name, count in counts.most_common())
-    return GraphSummary(layers, tuple(rows))
+    names = [f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.node]
+    attentions = [index for index, name in enumerate(names) if name == "com.microsoft::GroupQueryAttention"]
+    layer = Counter(names[attentions[-2] + 1 : attentions[-1] + 1] if len(attentions) > 1 else [])
+    rows = (OperatorCount(name, count, layer[name]) for name, count in Counter(names).most_common())
+    return GraphSummary(len(attentions), tuple(rows))
