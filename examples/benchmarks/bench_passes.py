@@ -1,9 +1,10 @@
 """What every graph pass is worth: the same model exported without each in turn, timed side by side.
 
     python examples/benchmarks/bench_passes.py shapes/opt-125m/quantized
-    python examples/benchmarks/bench_passes.py smollm2-q4 --threads 1 --rounds 20
+    python examples/benchmarks/bench_passes.py --llama-layers 10
 
-CHECKPOINT is a folder that ``dareq-edge quantize`` wrote. All variants are open in one process and take turns; every
+CHECKPOINT is a folder that ``dareq-edge quantize`` wrote; without one, so many layers of SmolLM2-135M's shape with
+random weights, 4-bit table. All variants are open in one process and take turns; every
 figure is the median over rounds of (variant / all passes) in the same round, so that a machine whose speed drifts
 changes nothing. Above 1: the pass helps.
 """
@@ -17,8 +18,11 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from dareq_edge.manifest import Manifest
+from dareq_edge.plan import QuantOptions
+from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export, export_onnx, passes
 from dareq_export.operators import summarize
 from dareq_runtime import OnnxModel, load
@@ -30,6 +34,17 @@ OPTIONAL = [
     "JoinedGatePass", "LastPositionsPass",
 ]  # fmt: skip
 WHOLE = "all passes"
+
+
+def random_llama(root: Path, layers: int) -> Path:
+    """A quantized checkpoint of SmolLM2-135M's shape."""
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers, num_attention_heads=9,
+        num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).half().save_pretrained(root / "float")
+    quantize_checkpoint(root / "float", root / "quantized", QuantOptions(table_bits=4, method="rtn"))
+    return root / "quantized"
 
 
 def build(checkpoint: Path, out: Path, without: tuple[str, ...]) -> Manifest:
@@ -60,17 +75,19 @@ def times(model: OnnxModel) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("--llama-layers", type=int, default=10)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=12)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = args.checkpoint or random_llama(Path(scratch), args.llama_layers)
         variants = {WHOLE: (), **{f"without {name}": (name,) for name in OPTIONAL}, "none of them": tuple(OPTIONAL)}
         models, operators = {}, {}
         for index, (name, without) in enumerate(variants.items()):
             folder = Path(scratch) / str(index)
-            build(args.checkpoint, folder, without)
-            operators[name] = summarize(folder).total
+            build(checkpoint, folder, without)
+            operators[name] = summarize(folder)
             if without and operators[name] == operators[WHOLE]:
                 print(f"{name}: the same graph, not timed")
                 continue
@@ -82,7 +99,7 @@ def main() -> None:
     print(f"{'':34} operators  step ms  ratio  prompt ms  ratio   (medians of {args.rounds} rounds)")
     for name, rows in found.items():
         pairs = list(zip(rows, found[WHOLE], strict=True))
-        cells = [f"{operators[name]:9,}"]
+        cells = [f"{operators[name].total:9,}"]
         for index, form in ((1, "{:8.2f}"), (0, "{:10.1f}")):
             cells.append(form.format(1e3 * median(row[index] for row in rows)))
             cells.append(f"{median(row[index] / whole[index] for row, whole in pairs):6.3f}")
