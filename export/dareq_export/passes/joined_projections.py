@@ -24,8 +24,8 @@ _FORMAT = ("K", "bits", "block_size", "accuracy_level")
 _BIAS = 5
 
 
-class JoinedAttentionPass(ir.passes.InPlacePass):
-    """Feed GroupQueryAttention with packed queries, keys and values.
+class _JoiningPass(ir.passes.InPlacePass):
+    """What both have in common.
 
     Args:
         joins: Joined parameters are added here.
@@ -34,6 +34,10 @@ class JoinedAttentionPass(ir.passes.InPlacePass):
     def __init__(self, joins: list[Join]) -> None:
         super().__init__()
         self._joins = joins
+
+
+class JoinedAttentionPass(_JoiningPass):
+    """Feed GroupQueryAttention with packed queries, keys and values."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Pack every attention whose three inputs come from linears of one format, or from one Split."""
@@ -53,16 +57,8 @@ class JoinedAttentionPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-class JoinedGatePass(ir.passes.InPlacePass):
-    """Compute gate and up projections of a gated feed-forward block at once.
-
-    Args:
-        joins: Joined parameters are added here.
-    """
-
-    def __init__(self, joins: list[Join]) -> None:
-        super().__init__()
-        self._joins = joins
+class JoinedGatePass(_JoiningPass):
+    """Compute gate and up projections of a gated feed-forward block at once."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Join every pair of linears of one format and size that read one value and meet in a product."""
