@@ -10,11 +10,12 @@ ROOTS := dareq_edge export runtime tests examples
 demo: $(STAMP)
 	$(BIN)/dareq-edge demo
 
+# One process per core, each with one thread of its own: several pools on the same cores only wait for each other.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "not network"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not network"
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(ROOTS)

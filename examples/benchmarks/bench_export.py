@@ -34,14 +34,14 @@ print(imports, peak(), seconds, sum(f.bytes for n, f in manifest.files.items() i
 """
 
 
-def quantized(shape: str, root: Path) -> Path:
-    """A random checkpoint of this shape, 4 bits per channel, 4-bit table, 8-bit positions."""
+def quantized(shape: str, root: Path, position_bits: int) -> Path:
+    """A random checkpoint of this shape, 4 bits per channel, 4-bit table."""
     (root / "float").mkdir()
     if shape == "opt-1.3b":
         write_model(root / "float", 24)
     else:
         make_checkpoint(shape, root / "float")
-    options = QuantOptions(table_bits=4, position_bits=8, scale_dtype="bfloat16", method="rtn")
+    options = QuantOptions(table_bits=4, position_bits=position_bits, scale_dtype="bfloat16", method="rtn")
     quantize_checkpoint(root / "float", root / "quantized", options)
     return root / "quantized"
 
@@ -49,11 +49,12 @@ def quantized(shape: str, root: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", nargs="?", choices=["opt-125m", "opt-350m", "opt-1.3b"], default="opt-125m")
+    parser.add_argument("--position-bits", type=int, choices=(4, 8), default=8)
     parser.add_argument("--checkpoint", type=Path, help="a quantized checkpoint, in place of random weights")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dareq-export-") as name:
         root = Path(name)
-        source = args.checkpoint or quantized(args.shape, root)
+        source = args.checkpoint or quantized(args.shape, root, args.position_bits)
         command = [sys.executable, "-c", CHILD, str(source), str(root / "onnx")]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         if child.returncode:
