@@ -3,6 +3,8 @@
     {"format": 1,
      "kind": "checkpoint" | "onnx",
      "source": "facebook/opt-125m", "revision": "…" | null,
+     "profile": "native", "graph": "model.onnx",             form of the weights, and the ONNX file (kind "onnx" only)
+     "sessions": {"int8" | "fp32": SessionSettings, …},      what onnxruntime must be told to compute in int8 or fp32
      "tensors": {NAME: {"shape": [N, K], "bits": 4, "scheme": "per channel", "method": "dareq",
                         "file": "model.onnx.data", "offset": 0, "bytes": 294912, "shares": null}, …},
      "files":   {NAME: {"bytes": 123, "sha256": "…"}, …},       every file of the folder except dareq.json
@@ -11,8 +13,10 @@
 
 ``file`` of a tensor is one of ``files``; ``offset`` is its first byte there, or null where the container
 (safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to
-the size. A reader may compare the pieces of a file in place of its sha256: several at a time, where there are cores.
-A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads out of the folder.
+the size. ``profile``, ``graph`` and ``sessions`` may be absent: native, model.onnx, and
+``session_settings.NATIVE_SESSIONS``. A reader may compare the pieces of a file in place of its sha256: several at a
+time, where there are cores. A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads
+out of the folder.
 """
 
 from __future__ import annotations
@@ -27,9 +31,11 @@ from typing import Any
 from dareq_edge.errors import ArtifactError
 from dareq_edge.folders import inside, sha256_of
 from dareq_edge.report import ScoreReport
+from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
 
 FORMAT = 1
 NAME = "dareq.json"
+GRAPH = "model.onnx"
 PIECE = 4 << 20
 """Bytes that one of the hashes under "pieces" covers; the last piece of a file may be shorter."""
 
@@ -63,6 +69,9 @@ class Manifest:
     kind: str
     source: str
     revision: str | None = None
+    profile: str = "native"
+    graph: str = GRAPH
+    sessions: Mapping[str, SessionSettings] = field(default_factory=lambda: NATIVE_SESSIONS)
     tensors: Mapping[str, TensorEntry] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     pieces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,6 +81,11 @@ class Manifest:
         """Size that ``file`` must have, from the offsets and sizes of its tensors alone."""
         ends = [t.offset + t.bytes for t in self.tensors.values() if t.file == file and t.offset is not None]
         return max(ends, default=0)
+
+    @property
+    def graph_bytes(self) -> int:
+        """Bytes of the ONNX file and of its external data."""
+        return sum(entry.bytes for name, entry in self.files.items() if name.startswith(self.graph))
 
     def with_files(self, folder: Path) -> Manifest:
         """A copy that lists every file now in ``folder``, except dareq.json itself."""
@@ -86,7 +100,11 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``folder/dareq.json``."""
-        data = asdict(self) | {"scores": {k: v.to_json() for k, v in self.scores.items()}}
+        data = asdict(replace(self, sessions={}, scores={}))
+        data |= {"sessions": {k: asdict(v) for k, v in self.sessions.items()}}
+        data |= {"scores": {k: v.to_json() for k, v in self.scores.items()}}
+        if self.kind != "onnx":
+            data = {k: v for k, v in data.items() if k not in ("profile", "graph", "sessions")}
         text = json.dumps({"format": FORMAT} | data, indent=1, ensure_ascii=False)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -112,6 +130,9 @@ class Manifest:
                 kind=data["kind"],
                 source=data["source"],
                 revision=data["revision"],
+                profile=data.get("profile", "native"),
+                graph=data.get("graph", GRAPH),
+                sessions={**NATIVE_SESSIONS, **_sessions(data.get("sessions", {}))},
                 tensors={k: TensorEntry(**(v | {"shape": tuple(v["shape"])})) for k, v in data["tensors"].items()},
                 files={k: FileEntry(**v) for k, v in data["files"].items()},
                 pieces={k: tuple(v) for k, v in data.get("pieces", {}).items()},
@@ -134,6 +155,18 @@ class Manifest:
                 raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {entry.bytes}; copy it again")
             if hashes and sha256_of(path) != entry.sha256:
                 raise mismatch(path)
+
+
+def _sessions(data: dict[str, Any]) -> dict[str, SessionSettings]:
+    return {compute: SessionSettings.from_json(record) for compute, record in data.items()}
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder holds an exported model: its dareq.json says so, whatever else is wrong with it."""
+    try:
+        return Manifest.read(folder).kind == "onnx"
+    except ArtifactError:
+        return (folder / GRAPH).is_file()
 
 
 def mismatch(path: Path) -> ArtifactError:

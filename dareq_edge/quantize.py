@@ -78,7 +78,8 @@ def quantize_checkpoint(
         entries = _stream(job, recipe, scratch, progress)
         _write_configs(job, named, entries, scratch)
         copy_tokenizer(job.checkpoint.folder, scratch)
-        manifest = Manifest("checkpoint", job.checkpoint.source, job.checkpoint.revision, entries).with_files(scratch)
+        read = job.checkpoint
+        manifest = Manifest("checkpoint", read.source, read.revision, tensors=entries).with_files(scratch)
         manifest.write(scratch)
     if work is None:
         shutil.rmtree(kept, ignore_errors=True)

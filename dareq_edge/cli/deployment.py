@@ -69,7 +69,7 @@ class Deployment:
     Attributes:
         out: The folder.
         before: Bytes of the source's weight files.
-        after: Bytes of model.onnx and its data.
+        after: Bytes of the graph and its data.
         folder: Bytes of the whole exported folder.
         report: Parity; ``None`` if it was skipped.
         prompt: What the sample continues.
@@ -132,7 +132,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
         found = Deployment(
             out=job.out,
             before=sum(p.stat().st_size for p in {t.file for t in checkpoint.tensors.values()}),
-            after=sum(e.bytes for name, e in manifest.files.items() if name.startswith("model.onnx")),
+            after=manifest.graph_bytes,
             folder=sum(e.bytes for e in manifest.files.values()),
             report=report,
             prompt=job.prompt,

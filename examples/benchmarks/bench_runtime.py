@@ -23,7 +23,7 @@ import numpy as np
 from dareq_edge.folders import inside, sha256_of
 from dareq_runtime import OnnxModel, load
 from dareq_runtime.decoder import Cache, extend
-from dareq_runtime.folder import MODEL, read_manifest
+from dareq_runtime.folder import read_manifest
 from dareq_runtime.generation import prefill
 from dareq_runtime.presets import Preset
 from dareq_runtime.session import Graph, open_graph
@@ -55,7 +55,7 @@ def loading(folder: Path, rounds: int) -> None:
     work = {
         "manifest": lambda: read_manifest(folder),
         "sha256": lambda: [sha256_of(path) for path in large],
-        "session": lambda: open_graph(folder / MODEL),
+        "session": lambda: open_graph(folder / read_manifest(folder).graph),
         "tokenizer (when first used)": lambda: read_tokenizer(folder),
         "load": lambda: load(folder),
         "load, sizes only": lambda: load(folder, verify=False),

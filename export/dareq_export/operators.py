@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from dareq_edge.errors import ArtifactError
-from dareq_export.clients import GRAPH_FILE
+from dareq_edge.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,12 @@ def summarize(folder: Path) -> GraphSummary:
     Raises:
         ArtifactError: There is no graph, or it cannot be read.
     """
-    path = folder / GRAPH_FILE
+    name = Manifest.read(folder).graph
+    path = folder / name
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except FileNotFoundError as error:
-        raise ArtifactError(
-            f"there is no {GRAPH_FILE} in {folder}; give a folder that dareq-edge export wrote"
-        ) from error
+        raise ArtifactError(f"there is no {name} in {folder}; give a folder that dareq-edge export wrote") from error
     except Exception as error:  # protobuf raises a class of its own
         raise ArtifactError(f"{path} cannot be read ({error}); export the folder again") from error
     names = [f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.node]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.folders import inside
 from dareq_edge.manifest import Manifest
 
-MODEL = "model.onnx"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
 
@@ -21,6 +21,7 @@ class OnnxFolder:
     Attributes:
         path: The folder.
         manifest: dareq.json.
+        graph: The ONNX file.
         context_length: Longest sequence the model was made for, tokens.
         stop_ids: Ids that end a generation.
         pad_id: Id that stands in for "nothing" in a batch.
@@ -28,6 +29,7 @@ class OnnxFolder:
 
     path: Path
     manifest: Manifest
+    graph: Path
     context_length: int
     stop_ids: frozenset[int]
     pad_id: int
@@ -68,8 +70,9 @@ def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
     Raises:
         ArtifactError: One is missing or cannot be used.
     """
-    if not (path / MODEL).is_file():
-        raise ArtifactError(f"{MODEL} is missing from {path}; copy or export the folder again")
+    graph = inside(path, manifest.graph)
+    if not graph.is_file():
+        raise ArtifactError(f"{manifest.graph} is missing from {path}; copy or export the folder again")
     config = read_json(path / "config.json")
     generation = read_json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
     eos = generation.get("eos_token_id", config.get("eos_token_id"))
@@ -77,6 +80,7 @@ def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
     return OnnxFolder(
         path=path,
         manifest=manifest,
+        graph=graph,
         context_length=context_length(config, path),
         stop_ids=frozenset([eos] if isinstance(eos, int) else eos or []),
         pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,

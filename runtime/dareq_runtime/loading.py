@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from dareq_edge.errors import SpecError
-from dareq_runtime.folder import MODEL, read_folder, read_manifest
+from dareq_runtime.folder import read_folder, read_manifest
 from dareq_runtime.model import OnnxModel
 from dareq_runtime.presets import DEFAULT, Preset, cores
 from dareq_runtime.scorer import CHUNK
@@ -59,7 +59,8 @@ def load(
         facts = read_folder(path, manifest)
 
         def open_with(count: int | None) -> Graph:
-            return open_graph(path / MODEL, compute=compute, threads=count, preset=preset)
+            settings = manifest.sessions[compute]
+            return open_graph(facts.graph, compute=compute, threads=count, preset=preset, settings=settings)
 
         if threads != "measured":
             graph = open_with(number)

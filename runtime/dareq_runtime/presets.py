@@ -9,17 +9,11 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import onnxruntime as ort
-
 from dareq_edge.errors import SpecError
 
 Preset = Literal["latency", "memory", "battery"]
 """latency: activations are kept for the next pass, which may help long prompts. memory: they go back to the system.
 battery: the least processor time per token. No preset makes another copy of the weights or changes a token."""
-
-OPTIMIZATION = "ORT_ENABLE_BASIC"
-"""Graph optimization level of every preset. The export leaves nothing to fuse: higher levels decode no faster, and
-would put a residual sum into its norm, which is slower where they find one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +26,19 @@ class SessionPreset:
             two threads.
         share_of_cores: Threads, as a share of the cores, unless a number is given; all of them means that
             onnxruntime chooses, which takes physical cores only.
-        optimization: Name of a ``GraphOptimizationLevel``.
     """
 
     arena: bool
     spinning: bool
     share_of_cores: float
-    optimization: str = OPTIMIZATION
 
     def threads(self) -> int:
         """Threads within an operator; 0 leaves it to onnxruntime."""
         return 0 if self.share_of_cores == 1 else max(1, int(cores() * self.share_of_cores))
 
     def apply(self, options: Any) -> None:
-        """Set everything but the threads on ``onnxruntime.SessionOptions``."""
+        """Set its part of ``onnxruntime.SessionOptions``, but for the threads."""
         options.enable_cpu_mem_arena = self.arena
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, self.optimization)
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spinning)))
         # Weights that were replaced by their packed copies go back to the system even with the arena.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")

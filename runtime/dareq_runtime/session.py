@@ -10,12 +10,13 @@ import numpy as np
 import onnxruntime as ort
 
 from dareq_edge.errors import ArtifactError, SpecError
+from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
 from dareq_runtime.presets import DEFAULT, Preset, find_preset
 
 Compute = Literal["int8", "fp32"]
-"""int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file with the weights dequantized on every run
-(session.disable_prepacking sends the kernel down that path), which is exact. On an OPT-125m shape it reads 128
-tokens at a time at half the speed, but decodes one at a time 160 times slower."""
+"""int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file in exact arithmetic. In the native profile
+the weights are dequantized on every run for it: an OPT-125m shape reads 128 tokens at a time at half the speed, but
+decodes one at a time 160 times slower."""
 
 KEEP = "num_logits_to_keep"
 """Optional input of a graph, int64 scalar: logits of the last k positions only; 0, its default, gives all."""
@@ -57,21 +58,27 @@ class Graph:
 
 
 def open_graph(
-    model: Path, *, compute: Compute = "int8", threads: int | None = None, preset: Preset = DEFAULT
+    model: Path,
+    *,
+    compute: Compute = "int8",
+    threads: int | None = None,
+    preset: Preset = DEFAULT,
+    settings: SessionSettings | None = None,
 ) -> Graph:
-    """Open ``model.onnx`` on the CPU.
+    """Open an exported graph on the CPU.
 
     Args:
         model: The file; its external data lies beside it.
         compute: See ``Compute``.
         threads: Threads within an operator; ``None`` takes the preset's share of the cores.
         preset: See ``presets``.
+        settings: The folder's own for this compute level; ``None``: those of the native profile.
 
     Raises:
         SpecError: An option has an unknown value.
         ArtifactError: onnxruntime refuses the file, or it lacks the agreed inputs and outputs.
     """
-    options = session_options(compute, threads, preset)
+    options = session_options(compute, threads, preset, settings)
     try:
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
@@ -81,7 +88,9 @@ def open_graph(
     return _describe(session, model, options.intra_op_num_threads)
 
 
-def session_options(compute: Compute, threads: int | None, preset: Preset) -> Any:
+def session_options(
+    compute: Compute, threads: int | None, preset: Preset, settings: SessionSettings | None = None
+) -> Any:
     """``onnxruntime.SessionOptions`` for these choices.
 
     Raises:
@@ -97,8 +106,10 @@ def session_options(compute: Compute, threads: int | None, preset: Preset) -> An
     options.intra_op_num_threads = threads or chosen.threads()
     options.inter_op_num_threads = 1
     chosen.apply(options)
-    if compute == "fp32":
-        options.add_session_config_entry("session.disable_prepacking", "1")
+    wanted = settings or NATIVE_SESSIONS[compute]
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, wanted.optimization)
+    for key, value in wanted.entries.items():
+        options.add_session_config_entry(key, value)
     return options
 
 

@@ -15,6 +15,7 @@ from dareq_edge.manifest import FileEntry, Manifest, TensorEntry
 from dareq_edge.packing import pack, packed_width, unpack
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.report import ScoreReport
+from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
 from dareq_edge.spec import QuantSpec
 
 
@@ -102,6 +103,35 @@ def test_a_manifest_may_not_point_out_of_its_folder(tmp_path: Path) -> None:
     outside = Manifest("onnx", "me", files={"../data": FileEntry(8, "0")})
     with pytest.raises(ArtifactError, match="leads out"):
         outside.verify(tmp_path)
+
+
+def test_a_manifest_keeps_what_a_session_must_be_told(tmp_path: Path) -> None:
+    sessions = {c: SessionSettings("ORT_ENABLE_ALL", {f"session.{c}": "1"}) for c in ("int8", "fp32")}
+    made = Manifest("onnx", "me", profile="web", graph="onnx/model_q4.onnx", sessions=sessions)
+    made.write(tmp_path)
+    assert Manifest.read(tmp_path) == made
+
+
+def test_a_manifest_of_before_profiles_is_native(tmp_path: Path) -> None:
+    Manifest("onnx", "me").write(tmp_path)
+    data = json.loads((tmp_path / "dareq.json").read_text())
+    for key in ("profile", "graph", "sessions"):
+        del data[key]
+    (tmp_path / "dareq.json").write_text(json.dumps(data))
+    read = Manifest.read(tmp_path)
+    assert (read.profile, read.graph, read.sessions) == ("native", "model.onnx", NATIVE_SESSIONS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimization": "ORT_FASTER", "entries": {}}, {"optimization": "ORT_ENABLE_ALL", "entries": {"a": 1}}],
+)
+def test_session_settings_that_onnxruntime_would_not_take(tmp_path: Path, settings: dict[str, object]) -> None:
+    Manifest("onnx", "me").write(tmp_path)
+    data = json.loads((tmp_path / "dareq.json").read_text())
+    (tmp_path / "dareq.json").write_text(json.dumps(data | {"sessions": {"int8": settings}}))
+    with pytest.raises(ArtifactError, match=r"optimization is|is 1, not text"):
+        Manifest.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1}'])

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 import tolerances
 from dareq_edge.errors import ArtifactError, SpecError
 from dareq_edge.manifest import Manifest
+from dareq_edge.session_settings import SessionSettings
 from dareq_runtime import load
 from tiny_decoder import Shape, TinyDecoder
 
@@ -162,3 +164,19 @@ def test_scoring_a_125m_shape_stays_under_the_bar(tmp_path: Path) -> None:
     output = python(str(bench), str(tmp_path / "big"), "--windows", "1")
     peak = max(float(line.split("peak")[1].split()[0]) for line in output.splitlines() if "peak" in line)
     assert 100 < peak < tolerances.SCORING_RSS_MB
+
+
+def test_the_folder_says_where_its_graph_is_and_how_to_open_it(copy: Path) -> None:
+    (copy / "onnx").mkdir()
+    (copy / "model.onnx").rename(copy / "onnx/model_q4.onnx")
+    (copy / "model.onnx.data").rename(copy / "onnx/model.onnx.data")
+    sessions = {"int8": SessionSettings("ORT_DISABLE_ALL", {"session.intra_op.allow_spinning": "0"})}
+    Manifest("onnx", "x", graph="onnx/model_q4.onnx", sessions=sessions).with_files(copy).write(copy)
+    options = load(copy).graph.session.get_session_options()
+    assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_a_graph_outside_of_the_folder_is_not_opened(copy: Path) -> None:
+    Manifest("onnx", "x", graph="../model.onnx").with_files(copy).write(copy)
+    refuse(copy, "leads out of the folder")

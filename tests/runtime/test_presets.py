@@ -11,9 +11,10 @@ import pytest
 
 import tolerances
 from dareq_edge.errors import SpecError
+from dareq_edge.session_settings import SessionSettings
 from dareq_runtime import OnnxModel, load, threads
-from dareq_runtime.presets import PRESETS, Preset, SessionPreset, cores
-from dareq_runtime.session import session_options
+from dareq_runtime.presets import PRESETS, Preset, cores
+from dareq_runtime.session import open_graph, session_options
 from dareq_runtime.threads import candidates, measured_threads, smallest_fast
 
 
@@ -41,13 +42,13 @@ def test_what_the_session_is_told() -> None:
 
 
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
-def test_every_optimization_level_gives_the_same_logits(
-    tiny_folder: Path, int8: OnnxModel, level: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(PRESETS, "memory", SessionPreset(False, True, 1.0, level))
-    assert session_options("int8", 1, "memory").graph_optimization_level == getattr(ort.GraphOptimizationLevel, level)
+def test_every_optimization_level_gives_the_same_logits(tiny_folder: Path, int8: OnnxModel, level: str) -> None:
+    settings = SessionSettings(level)
+    made = session_options("int8", 1, "memory", settings)
+    assert made.graph_optimization_level == getattr(ort.GraphOptimizationLevel, level)
     ids = np.arange(4, 44)
-    found, expected = load(tiny_folder, threads=1).logits(ids), int8.logits(ids)
+    graph = open_graph(tiny_folder / "model.onnx", threads=1, settings=settings)
+    found, expected = OnnxModel(int8.folder, graph, "other level", 16).logits(ids), int8.logits(ids)
     assert np.abs(found - expected).max() < tolerances.OPTIMIZATION_LEVELS * np.abs(expected).max()
 
 

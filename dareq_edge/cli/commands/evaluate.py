@@ -38,13 +38,14 @@ def evaluate(
       dareq-edge eval stories-int4 --tokens eval_tokens.npy --compute fp32 --json
     """
     from dareq_edge.cli.tables import score_table
+    from dareq_edge.manifest import is_exported
     from dareq_runtime.scoring import score
 
     choice = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
     if not choice.given:
         console.note("no text given: scoring on the embedded evaluation text")
     with console.progress_bars() as progress:
-        if (Path(model) / "model.onnx").is_file():
+        if is_exported(Path(model)):
             import dareq_runtime
 
             read, windows = read_evaluation(choice, Path(model))

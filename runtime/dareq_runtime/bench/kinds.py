@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.manifest import GRAPH as MODEL
 from dareq_edge.manifest import NAME as MANIFEST
 from dareq_runtime.bench.contestant import Contestant
-from dareq_runtime.folder import MODEL, context_length, open_folder, read_json
+from dareq_runtime.folder import context_length, open_folder, read_json
 
 Kind = Literal["dareq", "genai", "onnx"]
 GENAI_CONFIG = "genai_config.json"
@@ -53,6 +54,8 @@ def graph_file(folder: Path, kind: Kind) -> Path:
     Raises:
         ArtifactError: It is missing.
     """
+    if kind == "dareq":
+        return open_folder(folder, verify=False).graph
     name = _genai_model(folder).get("decoder", {}).get("filename", MODEL) if kind == "genai" else MODEL
     path = folder / str(name)
     if not path.is_file():
