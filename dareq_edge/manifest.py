@@ -69,13 +69,13 @@ class Manifest:
     kind: str
     source: str
     revision: str | None = None
-    profile: str = "native"
-    graph: str = GRAPH
-    sessions: Mapping[str, SessionSettings] = field(default_factory=lambda: NATIVE_SESSIONS)
     tensors: Mapping[str, TensorEntry] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     pieces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scores: Mapping[str, ScoreReport] = field(default_factory=dict)
+    profile: str = "native"
+    graph: str = GRAPH
+    sessions: Mapping[str, SessionSettings] = field(default_factory=lambda: NATIVE_SESSIONS)
 
     def expected_bytes(self, file: str) -> int:
         """Size that ``file`` must have, from the offsets and sizes of its tensors alone."""

@@ -78,8 +78,7 @@ def quantize_checkpoint(
         entries = _stream(job, recipe, scratch, progress)
         _write_configs(job, named, entries, scratch)
         copy_tokenizer(job.checkpoint.folder, scratch)
-        read = job.checkpoint
-        manifest = Manifest("checkpoint", read.source, read.revision, tensors=entries).with_files(scratch)
+        manifest = Manifest("checkpoint", job.checkpoint.source, job.checkpoint.revision, entries).with_files(scratch)
         manifest.write(scratch)
     if work is None:
         shutil.rmtree(kept, ignore_errors=True)
