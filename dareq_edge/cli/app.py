@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import dareq_edge
-from dareq_edge.cli.commands import bench, compare, demo, deploy, evaluate, export, inspect, parity, quantize, run
+from dareq_edge.cli.commands import (
+    bench,
+    compare,
+    demo,
+    deploy,
+    evaluate,
+    export,
+    inspect,
+    mobile,
+    parity,
+    quantize,
+    run,
+)
 
 app = typer.Typer(
     name="dareq-edge",
@@ -43,5 +55,6 @@ app.command("eval")(evaluate.evaluate)
 app.command("parity")(parity.parity)
 app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
+app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)

@@ -12,7 +12,7 @@ from dareq_edge.plugins import available
 Group = Literal["channel", "16", "32", "64", "128", "256"]
 TableBits = Literal["4", "8", "32"]
 CacheBits = Literal["8", "32"]
-PresetName = Literal["latency", "memory", "battery"]
+PresetName = Literal["latency", "memory", "battery", "mobile"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
 
@@ -106,7 +106,10 @@ def _number_or_measured(value: str | None) -> str | None:
 Preset = Annotated[
     PresetName,
     _option(
-        "battery: fewer threads, none that waits busily; latency: keeps activations' memory.", _RUNNING, "--preset"
+        "battery: fewer threads, none that waits busily; mobile: so too, on the big cores; "
+        "latency: keeps activations' memory.",
+        _RUNNING,
+        "--preset",
     ),
 ]
 RunThreads = Annotated[

@@ -41,7 +41,7 @@ def load(
         verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
         chunk: Tokens per forward pass when reading prompts; ``None`` takes ``PROMPT_CHUNK``, or ``CHUNK`` for an
             older graph that gives the logits of all of them.
-        preset: What the session optimises for: "latency", "memory" or "battery".
+        preset: What the session optimises for: "latency", "memory", "battery" or "mobile".
 
     Raises:
         ArtifactError: The folder is not ours, incomplete, modified, or refused by onnxruntime.

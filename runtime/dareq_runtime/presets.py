@@ -5,15 +5,16 @@ Measured on an OPT-125m shape, two cores; see examples/benchmarks/bench_runtime.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from dareq_edge.errors import SpecError
+from dareq_runtime.big_cores import big_cores, usable_cores
 
-Preset = Literal["latency", "memory", "battery"]
+Preset = Literal["latency", "memory", "battery", "mobile"]
 """latency: activations are kept for the next pass, which may help long prompts. memory: they go back to the system.
-battery: the least processor time per token. No preset makes another copy of the weights or changes a token."""
+battery: the least processor time per token. mobile: the same on a phone's or board's big cores only, of which it takes
+all. No preset makes another copy of the weights or changes a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,19 @@ class SessionPreset:
             two threads.
         share_of_cores: Threads, as a share of the cores, unless a number is given; all of them means that
             onnxruntime chooses, which takes physical cores only.
+        big_only: Share of the big cores only. A pass is as slow as its slowest thread, so that one little core among
+            big ones costs more than it adds.
     """
 
     arena: bool
     spinning: bool
     share_of_cores: float
+    big_only: bool = False
 
     def threads(self) -> int:
         """Threads within an operator; 0 leaves it to onnxruntime."""
+        if self.big_only:
+            return max(1, int(big_cores() * self.share_of_cores))
         return 0 if self.share_of_cores == 1 else max(1, int(cores() * self.share_of_cores))
 
     def apply(self, options: Any) -> None:
@@ -48,6 +54,7 @@ PRESETS: dict[str, SessionPreset] = {
     "latency": SessionPreset(arena=True, spinning=True, share_of_cores=1.0),
     "memory": SessionPreset(arena=False, spinning=True, share_of_cores=1.0),
     "battery": SessionPreset(arena=False, spinning=False, share_of_cores=0.5),
+    "mobile": SessionPreset(arena=False, spinning=False, share_of_cores=1.0, big_only=True),
 }
 DEFAULT: Preset = "memory"
 """Its tokens come as fast as those of "latency", which keeps 5 to 12 MB more after a prompt of 512 tokens."""
@@ -66,6 +73,4 @@ def find_preset(name: str) -> SessionPreset:
 
 def cores() -> int:
     """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(usable_cores())

@@ -85,7 +85,7 @@ def open_graph(
         raise ArtifactError(
             f"onnxruntime {ort.__version__} cannot load {model} ({first_line(error)}); export the folder again"
         ) from error
-    return _describe(session, model, options.intra_op_num_threads)
+    return describe(session, model, options.intra_op_num_threads)
 
 
 def session_options(
@@ -113,8 +113,17 @@ def session_options(
     return options
 
 
-def _describe(session: Any, model: Path, threads: int) -> Graph:
-    """Read the inputs and outputs, and check that they are the agreed ones (DESIGN.md, D5)."""
+def describe(session: Any, model: Path, threads: int) -> Graph:
+    """Read the inputs and outputs of an open session, and check that they are the agreed ones (DESIGN.md, D5).
+
+    Args:
+        session: ``onnxruntime.InferenceSession``.
+        model: Its file, for messages.
+        threads: Threads it was given.
+
+    Raises:
+        ArtifactError: They are not.
+    """
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = {o.name: o for o in session.get_outputs()}
     pasts = [n for n in inputs if n.startswith(_PAST)]
