@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 
 from dareq_edge.errors import ArtifactError, ExportError, SpecError
 from dareq_edge.folders import new_folder
@@ -74,8 +73,8 @@ def _refuse(manifest: Manifest, folder: Path) -> None:
         raise SpecError(f"{folder} is in ORT format already; give the folder that dareq-edge export wrote")
     if manifest.profile != "native":
         raise SpecError(
-            f"{folder} has the {manifest.profile} profile, whose int4 kernels onnxruntime finds while it reads an ONNX "
-            "file, never an ORT one; export it again with --profile native"
+            f"{folder} has the {manifest.profile} profile, whose int4 kernels onnxruntime finds while it reads an "
+            "ONNX file, never an ORT one; export it again with --profile native"
         )
 
 
@@ -116,6 +115,8 @@ def _prove(before: Path, after: Path) -> None:
 
 
 def _compare(old: OnnxModel, new: OnnxModel, compute: str) -> None:
+    import numpy as np
+
     count = min(PROVEN, old.context_length)
     ids = np.random.default_rng(0).integers(0, old.vocab_size, count)
     expected = old.logits(ids)

@@ -3,10 +3,12 @@
     python examples/benchmarks/bench_small_devices.py FOLDER [--mobile FOLDER2] [--rounds 5] [--threads 2]
 
 FOLDER is an exported one, FOLDER2 what ``dareq-edge mobile`` made of it. Every row is one option changed from
-onnxruntime's defaults, in a fresh process; rounds are interleaved. Memory is what the session added to a Python
-process that had imported everything: anon is memory of its own (heap), file is pages of mapped files, which the
-system may take back at any time; "dropped" is file again after the model's pages were given back and 16 tokens
-decoded. Steps are the least and the median over all rounds, processor the least, of 64 tokens after a prompt of 256.
+onnxruntime's defaults, in a fresh process; rounds are interleaved. Memory in MB (2^20): "anon" is what the session
+added to the heap of a process that had imported everything, "mapped" the resident pages of the model's files, which
+the system may take back at any time; "later" is after a prompt of 256 and 64 tokens, "dropped" is mapped again after
+those pages were given back and 16 more tokens decoded. Keys and values are elsewhere and in no column but "peak",
+which counts everything since before loading. Times in ms: "step" is the least and the median of a token, "processor"
+what all threads together took for one; the least (step_median: the median) of the rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import ctypes
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -34,6 +36,7 @@ from dareq_runtime.session import describe
 
 PROMPT, TOKENS, AGAIN = 256, 64, 16
 MADV_DONTNEED = 4
+MAP = "session.use_memory_mapped_ort_model"
 
 Change = Callable[[Any], None]
 
@@ -55,26 +58,28 @@ OPTIONS: Mapping[str, Change] = {
     "no spinning": entry("session.intra_op.allow_spinning", "0"),
     "spinning stops after a run": entry("session.force_spinning_stop", "1"),
     "blocks of work shrink": entry("session.dynamic_block_base", "4"),
+    "one thread": attribute("intra_op_num_threads", 1),
     **{f"preset {name}": preset.apply for name, preset in PRESETS.items()},
 }
-FORMS: Mapping[str, Change] = {
-    "preset mobile": PRESETS["mobile"].apply,
-    "preset mobile, file not mapped": lambda options: [
-        change(options) for change in (PRESETS["mobile"].apply, *(entry(key, "0") for key in MAPPED))
-    ],
+FORMS: Mapping[str, Sequence[Change]] = {
+    "onnxruntime's defaults": (),
+    "weights outside the arena": (OPTIONS["weights outside the arena"],),
+    "mapped": (entry(MAP, "1"),),
+    "mapped, weights in place": tuple(entry(*pair) for pair in MAPPED.items()),
+    "the same, preset mobile": (*(entry(*pair) for pair in MAPPED.items()), PRESETS["mobile"].apply),
 }
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One process: MB (2^20), milliseconds, and the tokens."""
+    """One process; see the module's docstring."""
 
     load: float
     anon: float
-    file: float
+    mapped: float
     peak: float
     anon_later: float
-    file_later: float
+    mapped_later: float
     dropped: float
     step: float
     step_median: float
@@ -82,9 +87,20 @@ class Figures:
     tokens: tuple[int, ...]
 
 
-def memory() -> dict[str, float]:
+def memory(key: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith(("Rss", "VmHWM", "VmRSS"))}
+    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
+
+
+def mapped(model: Path) -> float:
+    """Resident pages of the files beside the model."""
+    kilobytes, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            ours = str(model.parent) in line
+        elif ours and line.startswith("Rss:"):
+            kilobytes += int(line.split()[1])
+    return kilobytes / 1024
 
 
 def drop_pages(model: Path) -> None:
@@ -100,42 +116,29 @@ def one(model: Path, name: str, threads: int) -> Figures:
     """One row in a fresh process."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if model.suffix == ".ort":
-        for key, value in MAPPED.items():
-            options.add_session_config_entry(key, value)
-    {**OPTIONS, **FORMS}[name](options)
     options.intra_op_num_threads = threads
-    before, began = memory(), time.perf_counter()
+    for change in FORMS[name] if model.suffix == ".ort" else (OPTIONS[name],):
+        change(options)
+    heap, total, began = memory("RssAnon"), memory("VmRSS"), time.perf_counter()
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    load, opened = time.perf_counter() - began, memory()
-    graph = describe(session, model, threads)
+    load, anon, files = (time.perf_counter() - began) * 1e3, memory("RssAnon") - heap, mapped(model)
+    graph = describe(session, model, options.intra_op_num_threads)
     cache = Cache(graph, 1, PROMPT + TOKENS + AGAIN)
     ids = np.random.default_rng(0).integers(4, graph.vocab_size, PROMPT)
-    logits = prefill(cache.lane(0, 1), ids, 0, PROMPT)
-    step, tokens, times = cache.stepper(total=PROMPT), [int(np.argmax(logits))], list[float]()
-    used = os.times()
+    tokens, times = [int(np.argmax(prefill(cache.lane(0, 1), ids, 0, PROMPT)))], list[float]()
+    step, used = cache.stepper(total=PROMPT), os.times()
     for _ in range(TOKENS):
         began = time.perf_counter()
         logits = step([tokens[-1]])
         times.append((time.perf_counter() - began) * 1e3)
         tokens.append(int(logits[0].argmax()))
-    after, later = os.times(), memory()
+    after = os.times()
+    processor = (after.user + after.system - used.user - used.system) / TOKENS * 1e3
+    later = memory("VmHWM") - total, memory("RssAnon") - heap, mapped(model)
     drop_pages(model)
     for _ in range(AGAIN):
         tokens.append(int(step([tokens[-1]])[0].argmax()))
-    return Figures(
-        load * 1e3,
-        opened["RssAnon"] - before["RssAnon"],
-        opened["RssFile"] - before["RssFile"],
-        later["VmHWM"] - before["VmRSS"],
-        later["RssAnon"] - before["RssAnon"],
-        later["RssFile"] - before["RssFile"],
-        memory()["RssFile"] - before["RssFile"],
-        min(times),
-        median(times),
-        (after.user + after.system - used.user - used.system) / TOKENS * 1e3,
-        tuple(tokens),
-    )
+    return Figures(load, anon, files, *later, mapped(model), min(times), median(times), processor, tuple(tokens))
 
 
 def main() -> None:

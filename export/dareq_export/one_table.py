@@ -57,7 +57,7 @@ def one_table_graph(model: Path) -> bytes:
     nodes = [*views, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

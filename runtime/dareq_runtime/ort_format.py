@@ -8,9 +8,8 @@ kernels pack for one processor is never part of it.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
 from pathlib import Path
 
 import onnxruntime as ort
@@ -28,6 +27,16 @@ TYPED_OPERATORS = "required_operators_and_types.config"
 MAPPED = {"session.use_memory_mapped_ort_model": "1", "session.use_ort_model_bytes_for_initializers": "1"}
 """Session entries that map such a file and read its weights in place, as is always done with external data; without
 them onnxruntime reads all of it and copies the weights. Versions that do not know the first ignore both."""
+
+_TOOL = """
+import pathlib, sys
+sys.modules["torch"] = None
+from onnxruntime.tools.ort_format_model import create_config_from_models
+model, bare, typed = map(pathlib.Path, sys.argv[1:])
+create_config_from_models([model], bare, False)
+create_config_from_models([model], typed, True)
+"""
+"""Run in a process of its own: the tool's import sets the root logger, extends sys.path, and imports torch."""
 
 
 def write_ort(graph: bytes, folder: Path, out: Path) -> None:
@@ -63,25 +72,16 @@ def write_required_operators(model: Path, folder: Path) -> None:
     Args:
         model: A file in ORT format.
         folder: Where ``OPERATORS`` and ``TYPED_OPERATORS`` are written.
-    """
-    # Imported here: the package extends sys.path and imports torch where it is installed.
-    from onnxruntime.tools.ort_format_model import create_config_from_models
 
-    for name, types in ((OPERATORS, False), (TYPED_OPERATORS, True)):
+    Raises:
+        ArtifactError: onnxruntime's tool fails.
+    """
+    command = [sys.executable, "-c", _TOOL, str(model), str(folder / OPERATORS), str(folder / TYPED_OPERATORS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ArtifactError(f"onnxruntime {ort.__version__} cannot list the operators of {model} ({reason})")
+    for name in (OPERATORS, TYPED_OPERATORS):
         path = folder / name
-        with _quiet("ort_format_model.utils"):
-            create_config_from_models([model], path, types)
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(str(model), model.name), encoding="utf-8")  # no path of this machine
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger's remarks to itself for a while."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

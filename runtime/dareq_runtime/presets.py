@@ -13,8 +13,8 @@ from dareq_runtime.big_cores import big_cores, usable_cores
 
 Preset = Literal["latency", "memory", "battery", "mobile"]
 """latency: activations are kept for the next pass, which may help long prompts. memory: they go back to the system.
-battery: the least processor time per token. mobile: the same on a phone's or board's big cores only, of which it takes
-all. No preset makes another copy of the weights or changes a token."""
+battery: the least processor time per token. mobile: so too, but on all the big cores of a phone or board and no
+others. No preset makes another copy of the weights or changes a token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 import tolerances
 from dareq_edge.errors import SpecError
 from dareq_edge.session_settings import SessionSettings
-from dareq_runtime import OnnxModel, load, threads
+from dareq_runtime import OnnxModel, load, presets, threads
 from dareq_runtime.presets import PRESETS, Preset, cores
 from dareq_runtime.session import open_graph, session_options
 from dareq_runtime.threads import candidates, measured_threads, smallest_fast
@@ -27,7 +27,7 @@ def test_presets_change_no_token(tiny_folder: Path, int8: OnnxModel, preset: Pre
 
 def test_every_name_has_its_options() -> None:
     assert set(PRESETS) == set(get_args(Preset))
-    with pytest.raises(SpecError, match="use latency, memory, battery"):
+    with pytest.raises(SpecError, match="use latency, memory, battery, mobile"):
         load("nowhere", preset="speed")  # type: ignore[arg-type]
 
 
@@ -39,6 +39,18 @@ def test_what_the_session_is_told() -> None:
     assert battery.intra_op_num_threads == max(1, cores() // 2)
     assert (latency.intra_op_num_threads, session_options("int8", None, "memory").intra_op_num_threads) == (3, 0)
     assert (battery.enable_cpu_mem_arena, latency.enable_cpu_mem_arena) == (False, True)
+
+
+@pytest.mark.parametrize(("big", "threads"), [(6, 6), (1, 1)])
+def test_the_mobile_preset_takes_the_big_cores(monkeypatch: pytest.MonkeyPatch, big: int, threads: int) -> None:
+    monkeypatch.setattr(presets, "big_cores", lambda: big)
+    options = session_options("int8", None, "mobile")
+    assert options.intra_op_num_threads == threads
+    assert session_options("int8", 3, "mobile").intra_op_num_threads == 3
+    assert session_options("int8", None, "battery").intra_op_num_threads == max(1, cores() // 2)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.use_device_allocator_for_initializers") == "1"
+    assert not options.enable_cpu_mem_arena
 
 
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])

@@ -25,5 +25,7 @@ def mobile(
     operators = {name: (out / name).read_text(encoding="utf-8").splitlines() for name in OPERATOR_FILES}
     record = {"out": str(out), "bytes": sum(files.values()), "files": files, "operators": operators}
     size = manifest.graph_bytes
-    shown = f"{out}: {manifest.graph} of {size / 1e6:,.2f} MB, the operators it needs in {' and '.join(OPERATOR_FILES)}"
+    shown = (
+        f"{out}: {manifest.graph} of {size / 1e6:,.2f} MB, the operators it needs in {' and '.join(OPERATOR_FILES)}"
+    )
     console.result(record, Text(shown), as_json=json)
