@@ -114,7 +114,9 @@ def test_the_manifest_describes_the_new_folder(case: tuple[str, Path, Path]) -> 
     assert {(t.file, t.offset) for t in new.tensors.values()} == {("model.ort", None)}
     for compute in ("int8", "fp32"):
         assert new.sessions[compute].entries == {**old.sessions[compute].entries, **ort_format.MAPPED}
-    assert json.loads((after / "genai_config.json").read_text())["model"]["decoder"]["filename"] == "model.ort"
+    decoder = json.loads((after / "genai_config.json").read_text())["model"]["decoder"]
+    assert decoder["filename"] == "model.ort"
+    assert ort_format.MAPPED.items() <= decoder["session_options"].items()
 
 
 def test_genai_opens_it(case: tuple[str, Path, Path]) -> None:

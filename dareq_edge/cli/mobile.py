@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from dareq_edge.errors import ArtifactError, ExportError, SpecError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
@@ -89,9 +88,12 @@ def _refuse_large(size: int, folder: Path) -> None:
 
 
 def _write_genai(source: Path, out: Path) -> None:
-    """onnxruntime-genai's description, with the file's new name."""
+    """onnxruntime-genai's description, with the file's new name, and mapped: it passes on every key of a session."""
+    from dareq_runtime.ort_format import MAPPED
+
     data = json.loads(source.read_text(encoding="utf-8"))
-    data["model"]["decoder"]["filename"] = MODEL
+    decoder = data["model"]["decoder"]
+    decoder |= {"filename": MODEL, "session_options": decoder.get("session_options", {}) | MAPPED}
     out.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

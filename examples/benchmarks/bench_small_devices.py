@@ -1,8 +1,9 @@
 """What each session option and each form of the file is worth on a small device: memory, load, speed, processor time.
 
-    python examples/benchmarks/bench_small_devices.py FOLDER [--mobile FOLDER2] [--rounds 5] [--threads 2]
+    python examples/benchmarks/bench_small_devices.py FOLDER [--ort FILE.ort …] [--forms] [--rounds 5] [--threads 2]
 
-FOLDER is an exported one, FOLDER2 what ``dareq-edge mobile`` made of it. Every row is one option changed from
+FOLDER is an exported one, the files what ``dareq-edge mobile`` or onnxruntime's own tool made of it; --forms leaves
+out the rows that compare options. Every row is one option changed from
 onnxruntime's defaults, in a fresh process; rounds are interleaved. Memory in MB (2^20): "anon" is what the session
 added to the heap of a process that had imported everything, "mapped" the resident pages of the model's files, which
 the system may take back at any time; "later" is after a prompt of 256 and 64 tokens, "dropped" is mapped again after
@@ -68,6 +69,7 @@ FORMS: Mapping[str, Sequence[Change]] = {
     "mapped, weights in place": tuple(entry(*pair) for pair in MAPPED.items()),
     "the same, preset mobile": (*(entry(*pair) for pair in MAPPED.items()), PRESETS["mobile"].apply),
 }
+SHORT = ("onnxruntime's defaults", "preset mobile")
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,14 @@ def one(model: Path, name: str, threads: int) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--mobile", type=Path)
+    parser.add_argument("--ort", type=Path, nargs="*", default=[])
+    parser.add_argument("--forms", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     model = (args.folder / Manifest.read(args.folder).graph).resolve()
-    rows = [(model, name) for name in OPTIONS]
-    if args.mobile:
-        converted = (args.mobile / Manifest.read(args.mobile).graph).resolve()
-        rows += [(converted, name) for name in FORMS]
+    rows = [(model, name) for name in (SHORT if args.forms else OPTIONS)]
+    rows += [(path.resolve(), name) for path in args.ort for name in FORMS]
     found: dict[tuple[Path, str], list[Figures]] = {row: [] for row in rows}
     for _ in range(args.rounds):
         for row in rows:  # one process each: memory is measured from nothing
@@ -162,7 +163,7 @@ def main() -> None:
     print("| file | options | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
     for (path, name), figures in found.items():
         best = [f"{(median if n == 'step_median' else min)(getattr(f, n) for f in figures):.1f}" for n in names]
-        print(f"| {path.suffix} | {name} | " + " | ".join(best) + " |")
+        print(f"| {path.parent.name}/{path.name} | {name} | " + " | ".join(best) + " |")
     print("tokens alike in all rows:", len({f.tokens for figures in found.values() for f in figures}) == 1)
 
 
