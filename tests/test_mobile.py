@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +41,15 @@ ai.onnx;23;Cast,RMSNormalization,Reshape,Shape,Squeeze,Transpose,Unsqueeze
 com.microsoft;1;GatherBlockQuantized,GroupQueryAttention,MatMulNBits,RotaryEmbedding
 """,
 }
+
+PARSE = """
+import json, sys
+sys.modules["torch"] = None
+from onnxruntime.tools.reduced_build_config_parser import parse_config
+operators, types = parse_config(sys.argv[1], bool(sys.argv[2]))
+listed = {domain: {opset: sorted(names) for opset, names in found.items()} for domain, found in operators.items()}
+print(json.dumps({"operators": listed, "reduces types": types is not None}))
+"""
 
 
 @pytest.fixture(scope="module", params=["opt", "llama", "opt-int8-cache"])
@@ -90,6 +101,17 @@ def test_types_are_listed_too(case: tuple[str, Path, Path]) -> None:
     assert [line.split(";")[:2] for line in lines[2:]] == [line.split(";")[:2] for line in bare[2:]]
     assert 'Slice{"inputs": {"0": ["float"], "1": ["int64_t"]}}' in "".join(lines)
     assert all(str(after.parent) not in line for line in lines)
+
+
+def test_onnxruntimes_own_build_reads_the_lists(case: tuple[str, Path, Path]) -> None:
+    _, _, after = case
+    found = []
+    for name, types in zip(mobile.OPERATOR_FILES, ("", "1"), strict=True):
+        done = subprocess.run([sys.executable, "-c", PARSE, after / name, types], capture_output=True, check=True)
+        found.append(json.loads(done.stdout))
+    assert found[0]["operators"] == found[1]["operators"]
+    assert [f["reduces types"] for f in found] == [False, True]
+    assert "MatMulNBits" in found[0]["operators"]["com.microsoft"]["1"]
 
 
 def test_the_table_is_there_once(case: tuple[str, Path, Path]) -> None:
@@ -154,6 +176,9 @@ def test_what_cannot_be_converted(
     refused(capsys, tmp_path, out, "no dareq.json")
     refused(capsys, before.parent / "q", out, "holds a checkpoint")
     refused(capsys, after, out, "is in ORT format already")
+    assert main(["inspect", str(after)]) == 0
+    assert main(["inspect", str(after), "--graph"]) == 1
+    assert "required_operators.config beside it" in " ".join(capsys.readouterr().err.split())
     copy = tmp_path / "copy"
     shutil.copytree(before, copy)
     replace(Manifest.read(before), profile="portable").write(copy)

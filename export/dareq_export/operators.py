@@ -63,6 +63,11 @@ def summarize(folder: Path) -> GraphSummary:
     """
     name = Manifest.read(folder).graph
     path = folder / name
+    if path.suffix == ".ort":
+        raise ArtifactError(
+            f"{path} is in ORT format; required_operators.config beside it lists its operators, and inspect counts "
+            "those of the folder it was made from"
+        )
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except FileNotFoundError as error:
