@@ -1,0 +1,91 @@
+"""Where a kit's files go and come from: a folder, or a zip of one folder."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from dareq_edge.errors import ArtifactError
+from dareq_edge.folders import inside
+from dareq_edge.manifest import FileEntry
+from dareq_runtime.kit.layout import KIT_JSON
+
+BLOCK = 1 << 20
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The same kit is the same zip, byte for byte."""
+
+Add = Callable[[str, Path], FileEntry]
+"""Called as ``add(name, source)``: copies a file into the kit and gives its size and sha256 as copied."""
+
+
+def add_to_folder(root: Path) -> Add:
+    """Files of a folder."""
+
+    def add(name: str, source: Path) -> FileEntry:
+        target = inside(root, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as file, target.open("wb") as copy:
+            return _copied(file, copy.write)
+
+    return add
+
+
+@contextmanager
+def add_to_zip(path: Path, root: str) -> Iterator[Add]:
+    """Files of a folder ``root`` in a new zip; stored, since int4 codes do not compress and readers may seek."""
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
+
+        def add(name: str, source: Path) -> FileEntry:
+            info = zipfile.ZipInfo(f"{root}/{name}", _EPOCH)
+            info.external_attr = 0o644 << 16
+            info.file_size = source.stat().st_size
+            with source.open("rb") as file, archive.open(info, "w") as copy:
+                return _copied(file, copy.write)
+
+        yield add
+
+
+def _copied(source: BinaryIO, write: Callable[[bytes], object]) -> FileEntry:
+    """Copy and hash the same bytes, so that a file that changes meanwhile is what its hash says."""
+    digest, size = sha256(), 0
+    while block := source.read(BLOCK):
+        write(block)
+        digest.update(block)
+        size += len(block)
+    return FileEntry(size, digest.hexdigest())
+
+
+@contextmanager
+def reading(kit: Path) -> Iterator[Callable[[str], bytes]]:
+    """Read small files of a kit, given as a folder or a zip.
+
+    Yields:
+        ``read(name)``, the content of one file.
+
+    Raises:
+        ArtifactError: It is neither, or a file is missing or cannot be read.
+    """
+    if kit.is_dir():
+        yield lambda name: _read(kit, inside(kit, name).read_bytes, name)
+        return
+    try:
+        archive = zipfile.ZipFile(kit)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"there is no kit {kit}; give the folder or zip that dareq-edge bundle wrote") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{kit} is neither a kit's folder nor its zip ({error}); bundle it again") from error
+    with archive:
+        places = [n for n in archive.namelist() if n.split("/")[-1] == KIT_JSON]
+        root = min(places, key=len, default=KIT_JSON).removesuffix(KIT_JSON)
+        yield lambda name: _read(kit, lambda: archive.read(root + name), name)
+
+
+def _read(kit: Path, read: Callable[[], bytes], name: str) -> bytes:
+    try:
+        return read()
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{name} of {kit} is missing or cannot be read ({error}); bundle it again") from error
