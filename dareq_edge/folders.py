@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,33 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ArtifactError: The disk is full or the place cannot be written.
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
+    empty = out.is_dir() and not any(out.iterdir())
+    with _scratch_beside(out, overwrite=overwrite or empty) as scratch:
+        yield scratch
+        scratch.chmod(0o755)
+        _swap(scratch, out)
+
+
+@contextmanager
+def new_file(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield the path of a file in a scratch folder beside ``out``; the file becomes ``out`` as in ``new_folder``.
+
+    The folder is the block's own for whatever else it needs meanwhile.
+
+    Raises:
+        SpecError: ``out`` exists and ``overwrite`` is false.
+        ArtifactError: The disk is full or the place cannot be written.
+    """
+    out = Path(os.path.abspath(out))
+    with _scratch_beside(out, overwrite=overwrite) as scratch:
+        yield scratch / out.name
+        _swap(scratch / out.name, out)
+
+
+@contextmanager
+def _scratch_beside(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside ``out``, gone at the end of the block, whose errors are said in words."""
+    if out.exists() and not overwrite:
         raise SpecError(f"{out} already exists; choose another --out or pass --overwrite")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -38,8 +65,6 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise ArtifactError(f"cannot create {out}: {error.strerror}; choose a writable --out") from error
     try:
         yield scratch
-        scratch.chmod(0o755)
-        _swap(scratch, out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ArtifactError(f"no space left while writing {out}; free some disk and run again") from error
@@ -53,7 +78,7 @@ def _swap(scratch: Path, out: Path) -> None:
     if not out.exists():
         scratch.rename(out)
         return
-    old = out.with_name(f".{out.name}.{scratch.name[-16:]}.old")
+    old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
     out.rename(old)
     try:
         scratch.rename(out)

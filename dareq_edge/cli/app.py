@@ -9,6 +9,7 @@ import typer
 import dareq_edge
 from dareq_edge.cli.commands import (
     bench,
+    bundle,
     compare,
     demo,
     deploy,
@@ -54,6 +55,7 @@ app.command("run")(run.run)
 app.command("eval")(evaluate.evaluate)
 app.command("parity")(parity.parity)
 app.command("compare")(compare.compare)
+app.command("bundle")(bundle.bundle)
 app.command("bench")(bench.bench)
 app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)

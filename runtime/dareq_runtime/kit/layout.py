@@ -4,7 +4,7 @@
       validate.py              runs on the device: Python >= 3.9, numpy and onnxruntime, nothing of this project
       kit.json, kit.sha256     this record, and its sha256 as ``sha256sum`` writes it
       tokens.npy               int64 [T], all sequences one after the other
-      reference/int8.nll.npy   float64 [P]: the host's loss of every predicted token, nats, in the order of the windows
+      reference/int8.nll.npy   float64 [P]: the host's loss of every predicted token, nats, window by window
       reference/int8.top.npy   int32 [P, k]: the host's k likeliest tokens, likeliest first
       reference/int8.logp.npy  float32 [P, k]: their log-probabilities
       reference/fp32.*.npy     the same in fp32 compute

@@ -91,7 +91,7 @@ def likeliest(logits: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 @contextmanager
 def npy_rows(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """A .npy file of a known shape, open for its rows; plain writes, so that a full disk is an error and no signal."""
+    """A .npy file of a known shape, open for its rows; plain writes: a full disk is an error, no signal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         header: dict[str, Any] = {"descr": dtype, "fortran_order": False, "shape": shape}

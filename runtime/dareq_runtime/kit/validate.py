@@ -41,9 +41,8 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 KIT, FORMAT = Path(__file__).resolve().parent, 1
-MIN_CLUSTERS, BLOCK = 10, 64  # see mean_and_error
 ROWS = 16  # rows of logits in float64 at a time: 6 MB for a vocabulary of 50,272
-DECODE_TOKENS, DECODE_SECONDS = 32, 5.0
+MIN_CLUSTERS, BLOCK, DECODE_TOKENS, DECODE_SECONDS = 10, 64, 32, 5.0
 PAST, PRESENT = "past_key_values.", "present."
 DTYPES = {"float": "f4", "float16": "f2", "int8": "i1", "uint8": "u1", "int64": "i8", "int32": "i4"}
 SHOWN = (  # a line of the table, and how it is written for one compute
@@ -54,8 +53,7 @@ SHOWN = (  # a line of the table, and how it is written for one compute
     ("KL mean, 99 %", "{kl_mean:.1e}, {kl_p99:.1e}"),
     ("same first token", "{top1_agreement:.2%}"),
     ("prompt tokens/s", "{prefill_tokens_per_s:,.1f}"),
-    ("new tokens/s", "{decode_tokens_per_s:,.1f}"),
-    ("load", "{load_s:.2f} s"),
+    ("new tokens/s, load", "{decode_tokens_per_s:,.1f}, {load_s:.2f} s"),
 )
 
 
@@ -77,33 +75,21 @@ class Progress:
 
 
 def read_kit(progress: Progress) -> tuple[dict[str, Any], str]:
-    """kit.json and its sha256, once every file is what it says."""
+    """kit.json and its sha256, once every file is there and what it says, and no other beside the model."""
     content = (KIT / "kit.json").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if (KIT / "kit.sha256").read_bytes() != f"{digest}  kit.json\n".encode():
+    kit_digest = hashlib.sha256(content).hexdigest()
+    if (KIT / "kit.sha256").read_bytes() != f"{kit_digest}  kit.json\n".encode():
         raise Refused("kit.json does not match kit.sha256; copy the kit again")
-    try:
-        kit: dict[str, Any] = json.loads(content)
-        if kit["format"] != FORMAT:
-            raise Refused(f"kit.json has format {kit['format']!r}, this validate.py knows {FORMAT}; bundle it again")
-        check_files(kit["files"], progress)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Refused(f"kit.json cannot be understood ({error!r}); bundle it again") from error
-    return kit, digest
-
-
-def check_files(files: dict[str, dict[str, Any]], progress: Progress) -> None:
-    """Refuse missing, changed and additional files."""
-    folders = [KIT / "model", KIT / "reference"]
-    found = {p.relative_to(KIT).as_posix() for folder in folders for p in folder.rglob("*") if not p.is_dir()}
-    for name in sorted(found - set(files)):
+    kit: dict[str, Any] = json.loads(content)
+    if kit.get("format") != FORMAT:
+        raise Refused(f"kit.json has format {kit.get('format')}, this validate.py knows {FORMAT}; bundle it again")
+    paths = [path for folder in ("model", "reference") for path in (KIT / folder).rglob("*") if not path.is_dir()]
+    for name in sorted({path.relative_to(KIT).as_posix() for path in paths} - set(kit["files"])):
         raise Refused(f"{name} was not bundled; remove it or copy the kit again")
-    total, done = sum(entry["bytes"] for entry in files.values()) or 1, 0
-    for name, entry in files.items():
+    total, done = sum(entry["bytes"] for entry in kit["files"].values()), 0
+    for name, entry in kit["files"].items():
         if Path(name).is_absolute() or ".." in re.split(r"[/\\]", name) or ":" in name:
             raise Refused(f"kit.json names {name!r}, which leads out of the kit; get it from where you trust it")
-        if not (KIT / name).is_file():
-            raise Refused(f"{name} is missing; copy the kit again")
         digest, size = hashlib.sha256(), 0
         with (KIT / name).open("rb") as file:
             while block := file.read(1 << 20):
@@ -113,6 +99,7 @@ def check_files(files: dict[str, dict[str, Any]], progress: Progress) -> None:
         done += size
         if (size, digest.hexdigest()) != (entry["bytes"], entry["sha256"]):
             raise Refused(f"{name} is not the file that was bundled; copy the kit again")
+    return kit, kit_digest
 
 
 class Model:
@@ -121,7 +108,8 @@ class Model:
     def __init__(self, kit: dict[str, Any], compute: str, threads: int) -> None:
         settings, options = kit["sessions"][compute], ort.SessionOptions()
         self.host = (re.search(r"onnxruntime [\d.]+", str(kit["references"])) or ["the same version"])[0]
-        options.log_severity_level = 3
+        options.log_severity_level, options.enable_cpu_mem_arena = 3, False  # one copy of the weights, here and below
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, settings["optimization"])
         for key, value in settings["entries"].items():
@@ -143,15 +131,14 @@ class Model:
             return call(*arguments)
         except Exception as error:  # KeyboardInterrupt is none
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            advice = f"the host had {self.host}: install that or a newer one"
             if isinstance(error, MemoryError) or "alloc" in line:
-                raise Refused(f"not enough memory while {doing} the model ({line}); close other programs") from error
-            mine = f"onnxruntime {ort.__version__} failed while {doing} the model ({line})"
-            raise Refused(f"{mine}; the host had {self.host}: install that or a newer one") from error
+                advice = "there is not enough memory: close other programs"
+            raise Refused(f"onnxruntime {ort.__version__} failed in {doing} the model ({line}); {advice}") from error
 
     def restart(self) -> None:
         """Empty the cache: [1, heads, 0, width] each."""
-        shapes = self.caches.items()
-        self.done, self.past = 0, {n: np.zeros((1, s[1], 0, s[3]), self.types[n]) for n, s in shapes}
+        self.done, self.past = 0, {n: np.zeros((1, s[1], 0, s[3]), self.types[n]) for n, s in self.caches.items()}
 
     def feed(self, ids: Any) -> tuple[Any, float]:
         """Read the next tokens, int64 [s]: logits [s, V], and the seconds they took."""
@@ -167,13 +154,11 @@ class Model:
     def decode_speed(self, ids: Any) -> float:
         """Tokens per second, one by one, after the first half of ids; a few only, as fp32 compute is slow at it."""
         self.restart()
-        half, spent = len(ids) // 2, [0.0]
-        self.feed(ids[:half])
-        for token in range(half, min(half + DECODE_TOKENS, len(ids))):
-            spent.append(self.feed(ids[token : token + 1])[1])
-            if sum(spent) > DECODE_SECONDS:
-                break
-        return (len(spent) - 1) / sum(spent)
+        self.feed(ids[: len(ids) // 2])
+        spent: list[float] = []
+        while self.done < len(ids) and len(spent) < DECODE_TOKENS and sum(spent) < DECODE_SECONDS:
+            spent.append(self.feed(ids[self.done : self.done + 1])[1])
+        return len(spent) / sum(spent)
 
 
 def compare_rows(logits: Any, targets: Any, top: Any, logp: Any) -> tuple[Any, Any, Any]:
@@ -202,9 +187,8 @@ def mean_and_error(losses: list[Any], weighting: str) -> tuple[float, float]:
             size = min(BLOCK, max(1, sum(len(x) for x in losses) // 2))
             losses = [x[s : s + size] for x in losses for s in range(0, len(x), size)]
         sums, counts = np.array([x.sum() for x in losses]), np.array([float(len(x)) for x in losses])
-    n, total = len(sums), counts.sum()
-    mean = sums.sum() / total
-    return float(mean), float(np.sqrt(n / (n - 1) * np.square(sums - mean * counts).sum()) / total)
+    n, mean = len(sums), sums.sum() / counts.sum()
+    return float(mean), float(np.sqrt(n / (n - 1) * np.square(sums - mean * counts).sum()) / counts.sum())
 
 
 def judge(kit: dict[str, Any], compute: str, counts: list[int], threads: int, progress: Progress) -> dict[str, Any]:
@@ -220,16 +204,15 @@ def judge(kit: dict[str, Any], compute: str, counts: list[int], threads: int, pr
             last = min(length - 1, start + len(logits))
             for row in range(max(first - 1, start), last, ROWS):
                 size = min(ROWS, last - row)
-                targets = ids[offset + row + 1 : offset + row + size + 1]
-                rows, refs = slice(row - start, row - start + size), slice(at, at + size)
-                found.append(compare_rows(logits[rows], targets, top[refs], logp[refs]))
+                rows, targets = logits[row - start :][:size], ids[offset + row + 1 :][:size]
+                found.append(compare_rows(rows, targets, top[at:][:size], logp[at:][:size]))
                 at += size
             progress(f"{compute}: predicting", at / sum(counts))
     nll, kl, same = (np.concatenate([part[i] for part in found]) for i in range(3))
     record = summary(nll, host[:at], counts, kit["weighting"], kit["tolerances"][compute])
     record["kl_mean"], record["kl_p99"], record["top1_agreement"] = kl.mean(), np.percentile(kl, 99), same.mean()
     read, spent = np.sum(passes[1:] or passes, axis=0)  # the first one also warms up
-    offset, length, _ = kit["windows"][0]
+    offset, length, _ = max(kit["windows"][: len(counts)], key=lambda window: window[1])
     record["prefill_tokens_per_s"], record["load_s"] = read / spent, model.load_s
     record["decode_tokens_per_s"] = model.decode_speed(ids[offset : offset + length])
     record["nll"], record["reference_nll"] = nll, host[:at]
@@ -256,8 +239,7 @@ def device(cpus: dict[str, dict[str, str]], features: list[str]) -> dict[str, An
     for maker, part in zip(facts.get("CPU implementer", []), facts.get("CPU part", [])):  # noqa: B905 (Python 3.9)
         names = [*names, " ".join(cpus.get(maker, {}).get(key, key) for key in (maker, part))]
     if sys.platform == "darwin":
-        command = ["sysctl", "machdep.cpu", "hw.optional"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        told = subprocess.run(["sysctl", "machdep.cpu", "hw.optional"], capture_output=True, text=True).stdout
         names, words = re.findall(r"brand_string: (.*)", told), re.findall(r"hw\.optional\.(?:arm\.)?(\w+): 1", told)
     cpu = ", ".join(dict.fromkeys(names)) or platform.processor() or platform.machine()
     found = {"cpu": cpu, "features": [f for f in features if f in words], "cores": os.cpu_count()}
@@ -275,6 +257,8 @@ def main() -> int:
     options, progress = parser.parse_args(), Progress()
     if LACKS:
         raise Refused(f"numpy and onnxruntime are needed ({LACKS}); run: python -m pip install numpy onnxruntime")
+    if not os.access(options.out.resolve().parent, os.W_OK):
+        raise Refused(f"{options.out} cannot be written; give another --out")
     kit, digest = read_kit(progress)
     counts: list[int] = []
     for _, length, first in kit["windows"]:
@@ -284,14 +268,16 @@ def main() -> int:
     result.update(protocol=kit["protocol"], weighting=kit["weighting"], device=device(kit["cpus"], kit["features"]))
     computes = ["int8", "fp32"] if options.compute == "both" else [options.compute]
     found = {name: judge(kit, name, counts, options.threads, progress) for name in computes}
-    print(f"{kit['model']['source']}, {kit['protocol']}, {sum(counts):,} tokens\n{result['device']}")
+    print(f"{kit['model']['source']}, {kit['protocol']}, {sum(counts):,} tokens")
+    here = result["device"]
+    print(f"{here['cpu']} ({' '.join(here['features'])}), {here['system']}, onnxruntime {here['onnxruntime']}")
     for title, form in (("", "{name}"), *SHOWN):
-        print(f"{title:17}", *(f"{form.format(name=name, **record):>28}" for name, record in found.items()))
+        print(f"{title:18}", *(f"{form.format(name=name, **record):>28}" for name, record in found.items()))
     told = "{} compute: perplexity differs by {delta_ppl:+.4%} from the host's, {allowed:.2%} is allowed"
     reasons = [told.format(name, **record) for name, record in found.items() if not record["passed"]]
     print("FAILED: " + "; ".join(reasons) if reasons else "PASSED: what runs here is what was bundled")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024
+    peak = resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     result.update(computes=found, peak_memory_mb=peak, passed=not reasons, reasons=reasons)
     plain = json.loads(json.dumps(result, default=np.ndarray.tolist), parse_constant=lambda nan: None)
     scratch = options.out.with_name(options.out.name + ".partial")
@@ -299,16 +285,15 @@ def main() -> int:
         scratch.write_text(json.dumps(plain), encoding="utf-8")
         os.replace(scratch, options.out)
     finally:
-        if scratch.exists():
-            scratch.unlink()
+        scratch.unlink(missing_ok=True)
     return 1 if reasons else 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Refused, OSError) as refusal:
-        print(f"cannot judge: {refusal}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # whatever it is, it is no verdict
+        print(f"cannot judge: {error if isinstance(error, (Refused, OSError)) else repr(error)}", file=sys.stderr)
+        sys.exit(2)
