@@ -20,6 +20,7 @@ from dareq_edge.cli.commands import (
     parity,
     quantize,
     run,
+    verdict,
 )
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("parity")(parity.parity)
 app.command("compare")(compare.compare)
 app.command("bundle")(bundle.bundle)
+app.command("verdict")(verdict.verdict)
 app.command("bench")(bench.bench)
 app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)

@@ -59,12 +59,13 @@ def _copied(source: BinaryIO, write: Callable[[bytes], object]) -> FileEntry:
     return FileEntry(size, digest.hexdigest())
 
 
-@contextmanager
-def reading(kit: Path) -> Iterator[Callable[[str], bytes]]:
-    """Read small files of a kit, given as a folder or a zip.
+Read = Callable[[str], bytes]
+"""Called as ``read(name)``: the content of one small file."""
 
-    Yields:
-        ``read(name)``, the content of one file.
+
+@contextmanager
+def reading(kit: Path) -> Iterator[Read]:
+    """Read small files of a kit, given as a folder or a zip.
 
     Raises:
         ArtifactError: It is neither, or a file is missing or cannot be read.
