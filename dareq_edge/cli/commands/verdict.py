@@ -33,5 +33,6 @@ def verdict(
     if judged.disagreements:
         console.note(f"{result} disagrees with its own losses; the verdict rests on the losses")
     record = judged.to_json() | {"device": dict(found.device), "model": dict(found.model)}
+    record["device_says"] = dict(found.claims) | {name: dict(c.claims) for name, c in found.computes.items()}
     console.result(record, verdict_table(judged, found), as_json=json)
     judged.parity.require()

@@ -36,17 +36,21 @@ def add_to_folder(root: Path) -> Add:
 
 @contextmanager
 def add_to_zip(path: Path, root: str) -> Iterator[Add]:
-    """Files of a folder ``root`` in a new zip; stored, since int4 codes do not compress and readers may seek."""
+    """Files of a folder ``root`` in a new zip; stored, since int4 codes do not compress and readers may seek.
+
+    Beside that folder lies a __main__.py, so that ``python kit.zip`` unpacks the kit and runs it.
+    """
     with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
+        _into(archive, "__main__.py", Path(__file__).with_name("zip_main.py"))
+        yield lambda name, source: _into(archive, f"{root}/{name}", source)
 
-        def add(name: str, source: Path) -> FileEntry:
-            info = zipfile.ZipInfo(f"{root}/{name}", _EPOCH)
-            info.external_attr = 0o644 << 16
-            info.file_size = source.stat().st_size
-            with source.open("rb") as file, archive.open(info, "w") as copy:
-                return _copied(file, copy.write)
 
-        yield add
+def _into(archive: zipfile.ZipFile, name: str, source: Path) -> FileEntry:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.external_attr = 0o644 << 16
+    info.file_size = source.stat().st_size
+    with source.open("rb") as file, archive.open(info, "w") as copy:
+        return _copied(file, copy.write)
 
 
 def _copied(source: BinaryIO, write: Callable[[bytes], object]) -> FileEntry:

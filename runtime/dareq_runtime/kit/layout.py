@@ -19,7 +19,8 @@
       "cpus": names of CPUs, "features": those worth reporting (see ``cpus``),
       "files": {NAME: {"bytes", "sha256"}, …}}                                every file but kit.json and kit.sha256
 
-A zip holds the same files in one folder, stored, not compressed.
+A zip holds the same files in one folder, stored, not compressed, and beside it a __main__.py, with which
+``python kit.zip`` unpacks and runs the kit.
 """
 
 from __future__ import annotations
