@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dareq_edge.errors import ArtifactError, SpecError
-from dareq_edge.folders import inside, new_folder
+from dareq_edge.folders import inside, new_file, new_folder
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "", "a\\..\\..\\x", "C:/x", "\\x"])
@@ -74,3 +74,21 @@ def test_an_existing_folder_needs_overwrite(tmp_path: Path) -> None:
 
     with pytest.raises(SpecError, match="--overwrite"):
         write()
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "a.zip") as path:
+        path.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with new_file(tmp_path / "a.zip") as path:
+        path.write_text("whole")
+        (path.parent / "work").mkdir()
+        assert not (tmp_path / "a.zip").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+    with pytest.raises(SpecError, match="already exists"), new_file(tmp_path / "a.zip"):
+        pytest.fail("the block must not begin")
+    with new_file(tmp_path / "a.zip", overwrite=True) as path:
+        path.write_text("new")
+    assert (tmp_path / "a.zip").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]

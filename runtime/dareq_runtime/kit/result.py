@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.errors import ArtifactError
-from dareq_runtime.folder import read_json
 from dareq_runtime.kit.layout import COMPUTES, FORMAT
 from dareq_runtime.windows import Weighting
 
@@ -64,8 +64,8 @@ def read_result(path: Path) -> DeviceResult:
     Raises:
         ArtifactError: It is missing, no result, of an unknown format, or not whole.
     """
-    data = read_json(path)
-    if data.get("kind") != "result":
+    data = _json(path)
+    if not isinstance(data, dict) or data.get("kind") != "result":
         raise ArtifactError(f"{path} is no result of a kit's validate.py; give the result.json it wrote")
     if data.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {data.get('format')!r}, not {FORMAT}; update dareq-edge")
@@ -86,6 +86,15 @@ def read_result(path: Path) -> DeviceResult:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} lacks or mistypes {error}; {_AGAIN}") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"there is no {path}; give the result.json that validate.py wrote") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); copy it again, or {_AGAIN}") from error
 
 
 def _compute(name: str, data: Mapping[str, Any], total: int) -> ComputeResult:
