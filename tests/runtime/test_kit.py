@@ -84,7 +84,9 @@ def test_the_result_says_where_it_comes_from(case: tuple[str, Path, dict[str, An
     assert result["reasons"] == []
     for compute in COMPUTES:
         found = result["computes"][compute]
-        assert min(found[key] for key in ("prefill_tokens_per_s", "decode_tokens_per_s", "load_s")) > 0
+        assert (
+            min(found[key] for key in ("prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_memory_mb")) > 0
+        )
         assert found["reference_nll"] == np.load(kit / f"reference/{compute}.nll.npy").tolist()
 
 

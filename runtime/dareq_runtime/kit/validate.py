@@ -7,7 +7,6 @@ counts the host's likeliest tokens and all others as one: a lower bound of the f
 
   python validate.py                                 both computes, all tokens; writes ./result.json
   python validate.py --compute int8 --tokens 2000    a quick look
-  python validate.py --threads 4 --out phone.json
 
 Exit code: 0 passed, 1 failed, 2 cannot judge (a changed file, too little memory, ...), 130 interrupted.
 On the host, "dareq-edge verdict result.json --kit KIT" judges the result again.
@@ -52,8 +51,8 @@ SHOWN = (  # a line of the table, and how it is written for one compute
     ("allowed", "{allowed:.2%}"),
     ("KL mean, 99 %", "{kl_mean:.1e}, {kl_p99:.1e}"),
     ("same first token", "{top1_agreement:.2%}"),
-    ("prompt tokens/s", "{prefill_tokens_per_s:,.1f}"),
-    ("new tokens/s, load", "{decode_tokens_per_s:,.1f}, {load_s:.2f} s"),
+    ("prompt, new tokens/s", "{prefill_tokens_per_s:,.1f}, {decode_tokens_per_s:,.1f}"),
+    ("load, most memory", "{load_s:.2f} s, {peak_memory_mb:,.0f} MB"),
 )
 
 
@@ -108,7 +107,7 @@ class Model:
     def __init__(self, kit: dict[str, Any], compute: str, threads: int) -> None:
         settings, options = kit["sessions"][compute], ort.SessionOptions()
         self.host = (re.search(r"onnxruntime [\d.]+", str(kit["references"])) or ["the same version"])[0]
-        options.log_severity_level, options.enable_cpu_mem_arena = 3, False  # one copy of the weights, here and below
+        options.log_severity_level, options.enable_cpu_mem_arena = 4, False  # one copy of the weights, here and below
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, settings["optimization"])
@@ -215,6 +214,8 @@ def judge(kit: dict[str, Any], compute: str, counts: list[int], threads: int, pr
     offset, length, _ = max(kit["windows"][: len(counts)], key=lambda window: window[1])
     record["prefill_tokens_per_s"], record["load_s"] = read / spent, model.load_s
     record["decode_tokens_per_s"] = model.decode_speed(ids[offset : offset + length])
+    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024
+    record["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit if resource else math.nan
     record["nll"], record["reference_nll"] = nll, host[:at]
     return record
 
@@ -272,12 +273,11 @@ def main() -> int:
     here = result["device"]
     print(f"{here['cpu']} ({' '.join(here['features'])}), {here['system']}, onnxruntime {here['onnxruntime']}")
     for title, form in (("", "{name}"), *SHOWN):
-        print(f"{title:18}", *(f"{form.format(name=name, **record):>28}" for name, record in found.items()))
+        print(f"{title:20}", *(f"{form.format(name=name, **record):>28}" for name, record in found.items()))
     told = "{} compute: perplexity differs by {delta_ppl:+.4%} from the host's, {allowed:.2%} is allowed"
     reasons = [told.format(name, **record) for name, record in found.items() if not record["passed"]]
     print("FAILED: " + "; ".join(reasons) if reasons else "PASSED: what runs here is what was bundled")
-    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024
-    peak = resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = found[computes[-1]]["peak_memory_mb"]
     result.update(computes=found, peak_memory_mb=peak, passed=not reasons, reasons=reasons)
     plain = json.loads(json.dumps(result, default=np.ndarray.tolist), parse_constant=lambda nan: None)
     scratch = options.out.with_name(options.out.name + ".partial")
