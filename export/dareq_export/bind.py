@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,21 +91,25 @@ def entries(
     slots: Mapping[str, Slot], captured: Captured, plan: Mapping[str, QuantSpec], profile: Profile
 ) -> dict[str, TensorEntry]:
     """The manifest's tensor table: one entry per slot."""
-    table: dict[str, TensorEntry] = {}
-    for name, slot in slots.items():
-        module, _, kind = name.rpartition(".")
-        spec, layout = plan.get(captured.tied.get(module, module)), captured.layouts.get(module)
-        quantized = kind == "qweight" and layout is not None and spec is not None
-        shape = stored_type(slot.value)[1].numpy()
-        joined = bool(slot.parts) and kind == "qweight"
-        table[name] = TensorEntry(
-            shape=(layout.n, layout.k) if quantized and layout else shape[::-1] if joined else shape,
-            bits=spec.bits if quantized and spec else slot.value.dtype.bitwidth if joined and slot.value.dtype else 32,
-            scheme=spec.scheme if quantized and spec else "columns of its parts" if joined else "float",
-            method=spec.method if quantized and spec else None,
-            file=profile.from_root(slot.file),
-            offset=slot.offset,
-            bytes=slot.nbytes,
-            shares=slot.shares,
-        )
-    return table
+    return {name: _entry(name, slot, captured, plan, profile) for name, slot in slots.items()}
+
+
+def _entry(name: str, slot: Slot, captured: Captured, plan: Mapping[str, QuantSpec], profile: Profile) -> TensorEntry:
+    module, _, kind = name.rpartition(".")
+    dtype, shape = stored_type(slot.value)
+    spec, layout = plan.get(captured.tied.get(module, module)), captured.layouts.get(module)
+    entry = TensorEntry(
+        shape=shape.numpy(),
+        bits=32,
+        scheme="float",
+        method=None,
+        file=profile.from_root(slot.file),
+        offset=slot.offset,
+        bytes=slot.nbytes,
+        shares=slot.shares,
+    )
+    if slot.parts and kind == "qweight":  # what each part is, its own entry says
+        return replace(entry, shape=shape.numpy()[::-1], bits=dtype.bitwidth, scheme="its parts side by side")
+    if kind == "qweight" and layout is not None and spec is not None:
+        return replace(entry, shape=(layout.n, layout.k), bits=spec.bits, scheme=spec.scheme, method=spec.method)
+    return entry

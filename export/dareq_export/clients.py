@@ -72,7 +72,7 @@ def _browser_config(profile: Profile, data_files: int) -> dict[str, Any]:
 
 
 def _genai_session(profile: Profile) -> dict[str, Any]:
-    """genai hands names it does not know to SessionOptions as entries; the native profile needs none."""
+    """The names genai does not know become entries of its SessionOptions; the native profile needs none."""
     settings = profile.sessions["int8"]
     told = {"graph_optimization_level": settings.optimization, **settings.entries} if settings.entries else {}
     return {"log_id": "onnxruntime-genai", "provider_options": [], **told}

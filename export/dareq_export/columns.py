@@ -6,8 +6,8 @@
                           4  5 -8        nibbles 1 e 3 4 5 8  →  bytes e1 43 85
 
 Operator definitions: ONNX Operators.md, "DequantizeLinear" (21); the packing of int4: ONNX IR.md, "Packed types".
-onnxruntime's CPU provider turns DequantizeLinear and the MatMul after it into MatMulNBits when it loads them, but only
-in this orientation.
+onnxruntime's CPU provider turns DequantizeLinear and the MatMul after it into MatMulNBits when it loads them, but in
+this orientation only.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def beside(layouts: Sequence[ColumnLayout]) -> ColumnLayout:
     return ColumnLayout(sum(x.n for x in layouts), layouts[0].k, layouts[0].bits, min(groups, default=None))
 
 
-def pack_columns(tensors: Sequence[QuantizedTensor], layout: ColumnLayout, *, lookup: bool = False) -> NDArray[np.uint8]:
+def pack_columns(
+    tensors: Sequence[QuantizedTensor], layout: ColumnLayout, *, lookup: bool = False
+) -> NDArray[np.uint8]:
     """The codes of matrices side by side.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an export may look like: which operators hold the weights, how files are called, what a session must be told."""
+"""Forms of an export: the operators that hold the weights, the names of files, what a session must be told."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ ProfileName = Literal["native", "portable", "web"]
 accelerators without it. web: the same with the file names that browsers' libraries look for."""
 
 STANDARD_SESSIONS: Mapping[str, SessionSettings] = {
-    # MatMulNBits is made of the standard operators at the level "extended"; -1 is the largest block that fits K, which
-    # is what the native profile has (the default of 32 decodes slower). That level would also put residual sums into
-    # norms, which costs time.
+    # The level "extended" makes MatMulNBits of the standard operators; -1 is the largest block that fits K, as in the
+    # native profile (the default of 32 is slower). It would also put residual sums into norms, which costs time.
     "int8": SessionSettings(
         "ORT_ENABLE_EXTENDED",
         {

@@ -93,9 +93,7 @@ def attach_parameters(
             slots |= _placed(home, {name: values[name] for name in parts}, *room.take(str(home.name), size))
         first = slots[parts[0]]
         dtype, shape = stored_type(home)
-        home.const_value = ir.ExternalTensor(
-            first.file, first.offset, size, dtype, shape=shape, name=str(home.name)
-        )
+        home.const_value = ir.ExternalTensor(first.file, first.offset, size, dtype, shape=shape, name=str(home.name))
         graph.initializers[str(home.name)] = home
     return slots
 

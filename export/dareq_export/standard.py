@@ -37,17 +37,16 @@ def standardize(
     }
     named: dict[str, ColumnLayout] = {}
     for module, layout in layouts.items():
-        codes, scales = f"{module}.qweight", f"{module}.scales"
-        if codes in values:
-            named[codes] = layout
-            _retype(values[codes], values[scales], layout)
-    by_first = {join.parts[0]: join for join in joins}
-    for join in joins:
-        if join.parts[0] in named:
-            layout = beside([named[part] for part in join.parts])
-            scales = by_first[join.parts[0].removesuffix("qweight") + "scales"]
-            named[str(join.value.name)] = layout
-            _retype(join.value, scales.value, layout)
+        codes = values.get(f"{module}.qweight")
+        if codes is not None:
+            named[str(codes.name)] = layout
+            _retype(codes, values[f"{module}.scales"], layout)
+    joined = {join.parts[0]: join for join in joins}
+    for first, join in joined.items():
+        if first in named:
+            together = beside([named[part] for part in join.parts])
+            named[str(join.value.name)] = together
+            _retype(join.value, joined[first.removesuffix("qweight") + "scales"].value, together)
     passes = ir.passes.Sequential(StandardMatMulPass(named), StandardLookupPass(named))
     passes(captured.model)
     return replace(captured, layouts=layouts)

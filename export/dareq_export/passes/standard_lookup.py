@@ -1,8 +1,9 @@
 """Pass: GatherBlockQuantized → standard operators on a table that lies as a head's weight does, [D, V].
 
-    8 bits      Gather(table int8 [D, V], ids, axis 1) → Cast            [D, B, S]
-    4 bits      Gather(table uint8 [D, V/2], ids / 2, axis 1) → BitShift by 4 · (ids mod 2) → low nibble → Cast, less 8
-    both        · Gather(scales [V], ids) → Transpose                    [B, S, D]
+    8 bits    Gather(table int8 [D, V], ids, axis 1) → Cast              [D, B, S]
+    4 bits    Gather(table uint8 [D, V/2], ids / 2, axis 1) → BitShift by 4 · (ids mod 2)
+              → low nibble, its sign turned over → Cast → less 8         [D, B, S]
+    both      · Gather(scales [V], ids) → Transpose                      [B, S, D]
 
 In this orientation a tied head's DequantizeLinear reads the very same bytes. A token costs D jumps through the table
 instead of one row: measured in docs/profiles.md.
@@ -34,7 +35,9 @@ class StandardLookupPass(ir.passes.InPlacePass):
         """Rewrite all of them."""
         found = [n for n in model.graph if _graph.is_op(n, "GatherBlockQuantized", _graph.MICROSOFT)]
         for node in found:
-            _rewrite(model.graph, node, self._layouts[str(node.inputs[0] and node.inputs[0].name)])
+            table = node.inputs[0]
+            assert table is not None
+            _rewrite(model.graph, node, self._layouts[str(table.name)])
         return ir.passes.PassResult(model, modified=bool(found))
 
 

@@ -4,7 +4,7 @@
         →   MatMul(x, DequantizeLinear(W int4 [K, N], scales [N], axis=1)) + bias
 
 onnxruntime's CPU provider fuses the three back at load, the bias included, where the settings in
-``dareq_export.profiles`` are given. Parameters have their new types and shapes already, see ``dareq_export.standard``.
+``dareq_export.profiles`` are given. Parameters have their new types and shapes already: ``dareq_export.standard``.
 """
 
 from __future__ import annotations
