@@ -161,3 +161,7 @@ CACHE_RANGE = 1e-5
 
 # Relative to the largest logit: keys and values of two random layers in 8 bits per channel (measured 0.023, 0.044).
 CACHE_LOGITS = 0.05
+
+# Relative to the largest logit: int8 compute of two profiles of one model, whose blocks and so activations' codes are
+# the same; sums before a norm may differ by one float32 rounding, which turns a code over.
+PROFILES_INT8 = 0.02
