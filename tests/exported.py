@@ -9,12 +9,21 @@ import onnxruntime as ort
 import torch
 from transformers import AutoModelForCausalLM
 
+from dareq_edge.manifest import Manifest
 
-def session(folder: Path) -> ort.InferenceSession:
-    """The folder's graph with fp32 arithmetic in every MatMulNBits."""
+
+def session(folder: Path, compute: str = "fp32", optimized: Path | None = None) -> ort.InferenceSession:
+    """The folder's graph as its manifest says it must be opened; ``optimized``: where onnxruntime writes its own."""
+    manifest = Manifest.read(folder)
+    settings = manifest.sessions[compute]
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(folder / "model.onnx", options)
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, settings.optimization)
+    for key, value in settings.entries.items():
+        options.add_session_config_entry(key, value)
+    if optimized is not None:
+        options.log_severity_level = 3  # it warns that the file fits this machine only
+        options.optimized_model_filepath = str(optimized)
+    return ort.InferenceSession(folder / manifest.graph, options)
 
 
 def run(sess: ort.InferenceSession, ids: np.ndarray, mask: np.ndarray, past: list[np.ndarray] | None) -> list:

@@ -165,3 +165,7 @@ CACHE_LOGITS = 0.05
 # Nats, and relative to a perplexity: validate.py's growing cache against the runtime's in place, in float32; measured
 # 0. Also log-probabilities up to 30 nats stored as float32 (spacing 2e-6), and those of whole windows against chunks.
 KIT = 1e-5
+
+# Relative to the largest logit: int8 compute of two profiles of one model, whose blocks and so activations' codes are
+# the same; sums before a norm may differ by one float32 rounding, which turns a code over.
+PROFILES_INT8 = 0.02

@@ -21,7 +21,7 @@ from dareq_edge.reference import load_reference
 from dareq_edge.tokenizer_files import tokenizer_files
 
 if TYPE_CHECKING:
-    from dareq_edge.cli.options import CacheBits
+    from dareq_edge.cli.options import CacheBits, ProfileName
     from dareq_edge.recipes import Recipe
     from dareq_runtime.verdict import ParityReport
 
@@ -45,6 +45,7 @@ class Job:
         trust_remote_code: Let transformers run code that comes with the model.
         prompt: Start of the sample that is generated at the end; empty for none.
         threads: Threads of onnxruntime; PyTorch's are set by the caller.
+        profile: Form of the exported weights and names of the files.
         cache_bits: Bits of keys and values in the exported model.
     """
 
@@ -59,6 +60,7 @@ class Job:
     trust_remote_code: bool = False
     prompt: str = ""
     threads: int | None = None
+    profile: ProfileName = "native"
     cache_bits: CacheBits = "32"
 
 
@@ -126,7 +128,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             work=unfinished(job.out),
             progress=progress,
         )
-        manifest = _export(work, job.cache_bits, progress)
+        manifest = _export(work, job, progress)
         report = None if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
         shutil.rmtree(unfinished(job.out), ignore_errors=True)
         found = Deployment(
@@ -156,11 +158,12 @@ def _check_data(data: DataChoice, checkpoint: Checkpoint) -> None:
     protocol.resolved(checkpoint.context_length).windows(tokens)
 
 
-def _export(work: Path, cache_bits: CacheBits, progress: Progress) -> Manifest:
+def _export(work: Path, job: Job, progress: Progress) -> Manifest:
     from dareq_export import export_onnx
 
-    ranges = ranges_for(cache_bits, progress)
-    return export_onnx(work / "checkpoint", work / "onnx", cache_ranges=ranges, progress=progress)
+    ranges = ranges_for(job.cache_bits, progress)
+    checkpoint = work / "checkpoint"
+    return export_onnx(checkpoint, work / "onnx", profile=job.profile, cache_ranges=ranges, progress=progress)
 
 
 def _compare(job: Job, data: DataChoice, source: Path, work: Path, progress: Progress) -> ParityReport:

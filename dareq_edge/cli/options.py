@@ -15,6 +15,7 @@ CacheBits = Literal["8", "32"]
 PresetName = Literal["latency", "memory", "battery", "mobile"]
 ScaleDtype = Literal["bfloat16", "float32"]
 Compute = Literal["int8", "fp32"]
+ProfileName = Literal["native", "portable", "web"]
 
 DEFAULT_RECIPE = "dareq"
 """What quantize, deploy and demo use unless told otherwise."""
@@ -74,6 +75,15 @@ Positions = Annotated[
 Cache = Annotated[
     CacheBits,
     _option("Bits of keys and values; 8 is faster at long contexts, onnxruntime >= 1.30.", _RUNNING, "--cache-bits"),
+]
+Profile = Annotated[
+    ProfileName,
+    _option(
+        "native: onnxruntime's own int4 operators; portable: those of the ONNX standard; web: the same, named for "
+        "browsers.",
+        _RUNNING,
+        "--profile",
+    ),
 ]
 Scales = Annotated[
     ScaleDtype, _option("Precision of the scales; ARM kernels read bfloat16.", _QUANTIZING, "--scale-dtype")

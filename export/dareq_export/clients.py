@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dareq_edge.errors import ExportError
 from dareq_edge.tokenizer_files import copy_tokenizer
+from dareq_export.profiles import NATIVE, Profile
 
-GRAPH_FILE = "model.onnx"
 
-
-def write_client_files(source: Path, out: Path, *, kv_heads: int, head_dim: int) -> None:
+def write_client_files(
+    source: Path, out: Path, *, kv_heads: int, head_dim: int, profile: Profile = NATIVE, data_files: int = 1
+) -> None:
     """Write config.json, generation_config.json, genai_config.json and the tokenizer.
 
     Args:
@@ -20,16 +21,19 @@ def write_client_files(source: Path, out: Path, *, kv_heads: int, head_dim: int)
         out: The folder being written.
         kv_heads: Key/value heads per layer in the graph.
         head_dim: Width of a head in the graph.
+        profile: Names of the files, and what a session must be told.
+        data_files: Files of external data.
 
     Raises:
         ExportError: A value that every client needs is missing from config.json.
     """
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
-    _dump(out / "config.json", config)
+    browser = _browser_config(profile, data_files) if profile.name == "web" else {}
+    _dump(out / "config.json", config | browser)
     generation = _generation_config(source, config)
     _dump(out / "generation_config.json", generation)
-    _dump(out / "genai_config.json", _genai_config(config, generation, kv_heads, head_dim))
+    _dump(out / "genai_config.json", _genai_config(config, generation, kv_heads, head_dim, profile))
     copy_tokenizer(source, out)
     if (out / "tokenizer_config.json").is_file():
         _adapt_tokenizer(out / "tokenizer_config.json", config)
@@ -58,7 +62,25 @@ def _adapt_tokenizer(path: Path, config: dict[str, Any]) -> None:
         _dump(path, data)
 
 
-def _genai_config(config: dict[str, Any], generation: dict[str, Any], kv_heads: int, head_dim: int) -> dict[str, Any]:
+def _browser_config(profile: Profile, data_files: int) -> dict[str, Any]:
+    """What transformers.js reads of config.json (4.3): the suffix of the graph's name, and its files of data.
+
+    It has no place for session settings; its users pass them as ``session_options``, see docs/profiles.md.
+    """
+    files = {PurePosixPath(profile.graph).name: data_files}
+    return {"transformers.js_config": {"dtype": "q4", "use_external_data_format": files}}
+
+
+def _genai_session(profile: Profile) -> dict[str, Any]:
+    """The names genai does not know become entries of its SessionOptions; the native profile needs none."""
+    settings = profile.sessions["int8"]
+    told = {"graph_optimization_level": settings.optimization, **settings.entries} if settings.entries else {}
+    return {"log_id": "onnxruntime-genai", "provider_options": [], **told}
+
+
+def _genai_config(
+    config: dict[str, Any], generation: dict[str, Any], kv_heads: int, head_dim: int, profile: Profile
+) -> dict[str, Any]:
     """onnxruntime-genai's description of a decoder-only graph (model type "decoder", checked with 0.18)."""
     context = config.get("max_position_embeddings") or config.get("n_positions")
     if not context:
@@ -69,8 +91,8 @@ def _genai_config(config: dict[str, Any], generation: dict[str, Any], kv_heads: 
     pad = generation.get("pad_token_id", config.get("pad_token_id"))
     first_eos = eos[0] if isinstance(eos, list) else eos
     decoder = {
-        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
-        "filename": GRAPH_FILE,
+        "session_options": _genai_session(profile),
+        "filename": profile.graph,
         "head_size": head_dim,
         "hidden_size": config.get("hidden_size") or config.get("n_embd"),
         "num_attention_heads": heads,

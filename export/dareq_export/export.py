@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -12,19 +13,26 @@ from dareq_edge.errors import ArtifactError, ExportError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
 from dareq_edge.progress import Progress, silent
-from dareq_export.bind import DATA_FILE, attach_parameters, detach_parameters, entries, fill, write_data
+from dareq_export.bind import entries, fill, write_data
 from dareq_export.capture import Captured, cache_shape, capture, read_config, write_fast_tokenizer
-from dareq_export.clients import GRAPH_FILE, write_client_files
+from dareq_export.clients import write_client_files
 from dareq_export.passes import clean
 from dareq_export.passes.int8_cache import Int8CachePass, Ranges
+from dareq_export.profiles import Profile, ProfileName, find_profile
+from dareq_export.slots import Slot, attach_parameters, detach_parameters
 from dareq_export.source import QuantizedSource
+from dareq_export.standard import standardize
 from dareq_export.verify import verify
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def export_onnx(
     source: str | Path,
     out: str | Path,
     *,
+    profile: ProfileName = "native",
     overwrite: bool = False,
     cache_ranges: Callable[[Path], Ranges] | None = None,
     progress: Progress = silent,
@@ -34,6 +42,7 @@ def export_onnx(
     Args:
         source: Folder written by ``quantize_checkpoint`` or by transformers' ``save_pretrained`` with DARE-Q.
         out: Folder to create; it appears whole or not at all.
+        profile: Which operators hold the weights, and how files are called; see ``profiles.ProfileName``.
         overwrite: Replace ``out`` if it exists.
         cache_ranges: Makes keys and values 8 bits wide: called with the finished folder, gives the largest
             magnitude per channel of every cache (``dareq_runtime.cache_ranges`` measures it); ``None``: float32.
@@ -46,32 +55,52 @@ def export_onnx(
         CheckpointError: The source is not a quantized checkpoint or is damaged.
         UnsupportedArchitectureError: The model cannot be captured.
         ExportError: The graph is not what was planned.
+        SpecError: There is no such profile.
     """
+    form = find_profile(profile)
     folder = Path(source)
     quantized = QuantizedSource.open(folder)
     config = read_config(folder)
     with new_folder(Path(out), overwrite=overwrite) as scratch:
         progress("capturing", 0, 1)
-        captured = capture(config, quantized.plan)
-        values = detach_parameters(captured)
-        joins = clean(captured.model)
-        slots = attach_parameters(captured, values, joins)
-        verify(captured, slots, quantized.plan)
+        captured, slots = _build(config, quantized, form)
         progress("capturing", 1, 1)
+        graph = scratch / form.graph
+        graph.parent.mkdir(exist_ok=True)
         total = sum(slot.nbytes for slot in slots.values() if slot.shares is None)
-        for done in write_data(scratch, fill(slots, captured, quantized)):
+        for done in write_data(graph.parent, fill(slots, captured, quantized)):
             progress("writing", done, total)
-        _save_graph(captured, scratch)
-        kv_heads, head_dim = cache_shape(config)
-        write_client_files(folder, scratch, kv_heads=kv_heads, head_dim=head_dim)
+        _save_graph(captured, graph)
+        heads, width = cache_shape(config)
+        files = len({slot.file for slot in slots.values()})
+        write_client_files(folder, scratch, kv_heads=heads, head_dim=width, profile=form, data_files=files)
         write_fast_tokenizer(folder, scratch)
-        manifest = Manifest("onnx", *_provenance(folder), tensors=entries(slots, captured, quantized.plan))
+        manifest = Manifest(
+            "onnx",
+            *_provenance(folder),
+            profile=form.name,
+            graph=form.graph,
+            sessions=form.sessions,
+            tensors=entries(slots, captured, quantized.plan, form),
+        )
         manifest = _finish(scratch, manifest)
         if cache_ranges is not None:
             Int8CachePass(cache_ranges(scratch))(captured.model)
-            _save_graph(captured, scratch)
+            _save_graph(captured, graph)
             manifest = _finish(scratch, manifest)
     return manifest
+
+
+def _build(config: PretrainedConfig, quantized: QuantizedSource, form: Profile) -> tuple[Captured, dict[str, Slot]]:
+    """The finished graph, and where its parameters go."""
+    captured = capture(config, quantized.plan)
+    values = detach_parameters(captured)
+    joins = clean(captured.model)
+    if form.standard:
+        captured = standardize(captured, values, joins, quantized.plan)
+    slots = attach_parameters(captured, values, joins, form)
+    verify(captured, slots, quantized.plan)
+    return captured, slots
 
 
 def _finish(scratch: Path, manifest: Manifest) -> Manifest:
@@ -91,7 +120,7 @@ def _provenance(folder: Path) -> tuple[str, str | None]:
     return manifest.source, manifest.revision
 
 
-def _save_graph(captured: Captured, scratch: Path) -> None:
+def _save_graph(captured: Captured, path: Path) -> None:
     model = captured.model
     model.producer_name = "dareq-edge"
     model.graph.name = "decoder"
@@ -102,15 +131,16 @@ def _save_graph(captured: Captured, scratch: Path) -> None:
         value.ClearField("metadata_props")  # torch's names of them
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(values)
-    (scratch / GRAPH_FILE).write_bytes(proto.SerializeToString())
+    path.write_bytes(proto.SerializeToString())
 
 
 def _check(scratch: Path, manifest: Manifest) -> None:
-    """The checker accepts the file, and the data file has the size its tensor table says."""
+    """The checker accepts the file, and the data files have the sizes that their tensor table says."""
     try:
-        onnx.checker.check_model(str(scratch / GRAPH_FILE))
+        onnx.checker.check_model(str(scratch / manifest.graph))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ExportError(f"onnx.checker rejects the graph: {error}") from error
-    size, expected = manifest.files[DATA_FILE].bytes, manifest.expected_bytes(DATA_FILE)
-    if size != expected:
-        raise ExportError(f"{DATA_FILE} has {size} bytes; its tensors add up to {expected}")
+    for file in {tensor.file for tensor in manifest.tensors.values()}:
+        size, expected = manifest.files[file].bytes, manifest.expected_bytes(file)
+        if size != expected:
+            raise ExportError(f"{file} has {size} bytes; its tensors add up to {expected}")

@@ -17,8 +17,8 @@ from dareq_edge.manifest import Manifest
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.spec import QuantSpec
 from dareq_export import export_onnx
-from dareq_export.bind import DATA_FILE
 from dareq_export.capture import capture
+from dareq_export.profiles import NATIVE
 from dareq_export.source import QuantizedSource
 from exported import distance_from_transformers, run, session
 from tiny_models import SPECIAL, save_random, tiny_opt
@@ -88,7 +88,7 @@ def test_folder_is_what_its_manifest_says(tmp_path: Path) -> None:
     manifest = export_onnx(source, tmp_path / "out")
     manifest.verify(tmp_path / "out")
     assert Manifest.read(tmp_path / "out") == manifest
-    assert (tmp_path / "out" / DATA_FILE).stat().st_size == manifest.expected_bytes(DATA_FILE)
+    assert (tmp_path / "out" / NATIVE.data).stat().st_size == manifest.expected_bytes(NATIVE.data)
     listed = {p.name for p in (tmp_path / "out").iterdir()} - {"dareq.json"}
     assert listed == set(manifest.files)
 

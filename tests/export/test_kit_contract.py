@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import LlamaConfig
 
 import dareq_runtime
 import tolerances
+from dareq_edge.cli.mobile import package
 from dareq_edge.hf import DareqConfig
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export_onnx
@@ -19,9 +21,22 @@ from dareq_runtime.kit.result import read_result
 from kits import bundle, perturb, random_tokens, run_validate
 from tiny_models import save_random, tiny_opt
 
-KINDS: dict[str, dict[str, Any]] = {
-    "native": {},
-    "8-bit cache": {"cache_ranges": dareq_runtime.cache_ranges},
+
+def _exported(**options: Any) -> Callable[[Path, Path], object]:
+    return lambda checkpoint, out: export_onnx(checkpoint, out, **options)
+
+
+def _converted(checkpoint: Path, out: Path) -> object:
+    export_onnx(checkpoint, out.with_name("before"))
+    return package(out.with_name("before"), out)
+
+
+KINDS: dict[str, Callable[[Path, Path], object]] = {
+    "native": _exported(),
+    "8-bit cache": _exported(cache_ranges=dareq_runtime.cache_ranges),
+    "portable": _exported(profile="portable"),
+    "web": _exported(profile="web"),
+    "mobile": _converted,
 }
 GROUPED = LlamaConfig(  # fewer heads of keys than of queries, rotary positions, no position table
     vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8,
@@ -42,7 +57,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_passes_the_same_kit(checkpoint: Path, tmp_path: Path, kind: str) -> None:
-    export_onnx(checkpoint, tmp_path / "onnx", **KINDS[kind])
+    KINDS[kind](checkpoint, tmp_path / "onnx")
     bundle(tmp_path / "onnx", tmp_path / "kit", random_tokens(200))
     record = json.loads((tmp_path / "kit/kit.json").read_text())
     assert record["sessions"] == json.loads((tmp_path / "onnx/dareq.json").read_text())["sessions"]

@@ -33,6 +33,7 @@ def deploy(
     position_bits: options.Positions = "8",
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
+    profile: options.Profile = "native",
     cache_bits: options.Cache = "32",
     dataset: options.Dataset = None,
     text: options.TextFile = None,
@@ -88,6 +89,7 @@ def deploy(
         trust_remote_code=trust_remote_code,
         prompt=prompt,
         threads=threads,
+        profile=profile,
         cache_bits=cache_bits,
     )
     run_job(job, as_json=json)

@@ -51,6 +51,7 @@ def inspect(
         "kind": manifest.kind,
         "source": manifest.source,
         "revision": manifest.revision,
+        "profile": manifest.profile if manifest.kind == "onnx" else None,
         "total_bytes": total,
         "tensor_bytes": sum(t.bytes for t in manifest.tensors.values() if t.shares is None),
         "files": dict(sizes),

@@ -23,6 +23,7 @@ from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture.attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
 from dareq_export.capture.modules import FloatLinear, GatherLookup, GatherTable, NBitsLinear
+from dareq_export.columns import ColumnLayout
 from dareq_export.layout import BlockLayout, choose_layout
 
 OPSET = 21
@@ -35,13 +36,14 @@ class Captured:
 
     Attributes:
         model: Parameters are initializers named as in the checkpoint (``<module>.qweight``, ``<module>.scales``, …).
-        layouts: Layout of every lowered module, by module name; a tied head's is under its own name.
+        layouts: Layout of every lowered module, by module name; a tied head's is under its own name. As captured,
+            all of them are ``BlockLayout``.
         tied: Head module name → embedding module name, when they share a table.
         parameters: Names of the initializers that the checkpoint must fill.
     """
 
     model: ir.Model
-    layouts: Mapping[str, BlockLayout]
+    layouts: Mapping[str, BlockLayout | ColumnLayout]
     tied: Mapping[str, str]
     parameters: frozenset[str]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 MICROSOFT = "com.microsoft"
 
@@ -48,9 +49,14 @@ def _known(dim: int | ir.SymbolicDim) -> bool:
 
 def int64s(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     """An int64 initializer of rank 1; one of that name is used again."""
+    return constant(graph, name, np.array(numbers, dtype=np.int64))
+
+
+def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """An initializer that holds an array; one of that name is used again."""
     if name not in graph.initializers:
-        tensor = ir.tensor(np.array(numbers, dtype=np.int64), name=name)
+        tensor = ir.tensor(array, name=name)
         graph.initializers[name] = ir.Value(
-            name=name, shape=ir.Shape([len(numbers)]), type=ir.TensorType(tensor.dtype), const_value=tensor
+            name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
         )
     return graph.initializers[name]
