@@ -25,7 +25,7 @@ test-arm: $(STAMP)
 	$(PYTEST) -m arm tests/arm
 
 test-web: $(STAMP)
-	$(PYTEST) --dist loadscope -m web tests/web
+	$(BIN)/python -m pytest -m web tests/web
 
 test-clients: $(STAMP)
 	if command -v npm > /dev/null; then npm --prefix $(NODE_CLIENTS) ci; fi
