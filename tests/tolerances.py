@@ -169,3 +169,6 @@ KIT = 1e-5
 # Relative to the largest logit: int8 compute of two profiles of one model, whose blocks and so activations' codes are
 # the same; sums before a norm may differ by one float32 rounding, which turns a code over.
 PROFILES_INT8 = 0.02
+
+# Relative to a perplexity, and nats of KL: WebAssembly sums the same float32 products in another order.
+WEB_FP32 = 1e-4
