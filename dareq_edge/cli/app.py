@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dareq_edge
-from dareq_edge.cli.commands import bench, compare, demo, deploy, evaluate, export, inspect, parity, quantize, run
+from dareq_edge.cli.commands import bench, compare, demo, deploy, evaluate, export, inspect, layout, parity, quantize, run
 
 app = typer.Typer(
     name="dareq-edge",
@@ -44,4 +44,5 @@ app.command("parity")(parity.parity)
 app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
+app.command("layout")(layout.layout)
 app.command("demo")(demo.demo)
