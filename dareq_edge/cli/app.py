@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import dareq_edge
-from dareq_edge.cli.commands import bench, compare, demo, deploy, evaluate, export, inspect, layout, parity, quantize, run
+from dareq_edge.cli.commands import (
+    bench,
+    compare,
+    demo,
+    deploy,
+    evaluate,
+    export,
+    inspect,
+    layout,
+    parity,
+    quantize,
+    run,
+)
 
 app = typer.Typer(
     name="dareq-edge",

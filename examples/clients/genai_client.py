@@ -1,7 +1,7 @@
 """Text from an exported folder with onnxruntime-genai, as a stream.
 
-    pip install onnxruntime-genai
-    python examples/clients/genai_client.py FOLDER "The people of the United States" [--compute fp32]
+pip install onnxruntime-genai
+python examples/clients/genai_client.py FOLDER "The people of the United States" [--compute fp32]
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ except ImportError as error:
     raise SystemExit(f"{error}; pip install onnxruntime-genai") from None
 
 
-def open_model(folder: Path, compute: str = "int8", **overrides: Any) -> Any:
-    """The model; ``compute`` is a key of "sessions" in dareq.json, ``overrides`` replace fields of "model"."""
+def open_model(folder: Path, compute: str = "int8") -> Any:
+    """The model; ``compute`` is a key of "sessions" in dareq.json."""
     settings = json.loads((folder / "dareq.json").read_text())["sessions"][compute]
     options = {"graph_optimization_level": settings["optimization"], **settings["entries"]}
     config = genai.Config(str(folder))
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}} | overrides}))
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
     return genai.Model(config)
 
 

@@ -3,7 +3,7 @@
     python -m venv optimum && optimum/bin/pip install -r examples/clients/requirements-optimum.txt
     optimum/bin/python examples/clients/optimum_client.py FOLDER "The people of the United States" [--compute fp32]
 
-optimum-onnx 0.1.0 needs transformers < 4.58: where transformers 5 is installed, make the environment of the first line.
+optimum-onnx 0.1.0 needs transformers < 4.58: beside transformers 5, make the environment of the first line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
     from optimum.onnxruntime import ORTModelForCausalLM
     from transformers import AutoTokenizer, TextStreamer, pipeline
 except ImportError as error:
-    raise SystemExit(f"{error}; pip install -r examples/clients/requirements-optimum.txt, in a new environment") from None
+    raise SystemExit(f"{error}; pip install -r examples/clients/requirements-optimum.txt") from None
 
 
 def open_model(folder: Path, compute: str = "int8") -> Any:

@@ -1,8 +1,8 @@
 """An exported folder under the file names that transformers.js looks for; nothing is computed again.
 
-    model.onnx       → onnx/model_q4.onnx          only the names of its data files differ
-    model.onnx.data  → onnx/model_q4.onnx_data     the same file where the disk can link, else a copy
-    config.json      → config.json                 with what transformers.js reads: "q4", and how many data files
+model.onnx       → onnx/model_q4.onnx          only the names of its data files differ
+model.onnx.data  → onnx/model_q4.onnx_data     the same file where the disk can link, else a copy
+config.json      → config.json                 with what transformers.js reads: "q4", and how many data files
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
     source = Path(folder)
     manifest = Manifest.read(source)
     if manifest.kind != "onnx":
-        raise SpecError(f"{source} holds a {manifest.kind}, no ONNX model; give a folder that dareq-edge export wrote")
+        raise SpecError(
+            f"{source} holds a {manifest.kind}, no ONNX model; give a folder that dareq-edge export wrote"
+        )
     if manifest.graph == GRAPH:
         raise SpecError(f"{source} has the file names of transformers.js already; use it as it is")
     manifest.verify(source)

@@ -1,7 +1,7 @@
 /** What dareq.json says about opening a folder: one reader for all Node clients. */
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { argv } from "node:process";
+import process, { argv } from "node:process";
 import { fileURLToPath } from "node:url";
 
 const LEVELS = {
@@ -18,9 +18,10 @@ const LEVELS = {
  * @returns {Promise<{graph: string, options: object}>} The graph's file within the folder, and options of a session.
  */
 export async function readFolder(folder, compute = "int8") {
-  const manifest = JSON.parse(await readFile(join(folder, "dareq.json"), "utf8"));
+  const path = join(folder, "dareq.json");
+  const manifest = JSON.parse(await readFile(path, "utf8").catch(() => fail(`there is no ${path}; give a folder that dareq-edge exported`)));
   const settings = manifest.sessions?.[compute];
-  if (!settings) throw new Error(`dareq.json in ${folder} names no session for ${compute}; export the folder again`);
+  if (!settings) fail(`${path} names no session for ${compute}; export the folder again, or give int8 or fp32`);
   const options = { graphOptimizationLevel: LEVELS[settings.optimization], extra: settings.entries, logSeverityLevel: 3 };
   return { graph: manifest.graph, options };
 }
@@ -28,4 +29,16 @@ export async function readFolder(folder, compute = "int8") {
 /** Whether the module of this URL is what node was started with. */
 export function isProgram(url) {
   return fileURLToPath(url) === resolve(argv[1]);
+}
+
+/** For `import(…).catch(missing)`: one sentence for a package that is not installed. */
+export function missing(error) {
+  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+  return fail(`${error.message.split(" imported from")[0]}; run npm ci in examples/clients/node`);
+}
+
+/** @returns {never} */
+function fail(message) {
+  console.error(message);
+  process.exit(1);
 }

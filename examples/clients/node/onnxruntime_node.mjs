@@ -6,10 +6,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { argv, stdout } from "node:process";
 
-import { Tokenizer } from "@huggingface/tokenizers";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { isProgram, missing, readFolder } from "./folder.mjs";
 
-import { isProgram, readFolder } from "./folder.mjs";
+const { Tokenizer } = await import("@huggingface/tokenizers").catch(missing);
+const { InferenceSession, Tensor } = await import("onnxruntime-node").catch(missing);
 
 /** @param {string} folder @param {"int8" | "fp32"} [compute] */
 export async function openModel(folder, compute = "int8") {

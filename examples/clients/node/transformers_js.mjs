@@ -5,9 +5,10 @@
 import { posix, resolve } from "node:path";
 import { argv, stdout } from "node:process";
 
-import { AutoModelForCausalLM, AutoTokenizer, Tensor, TextStreamer, env } from "@huggingface/transformers";
+import { isProgram, missing, readFolder } from "./folder.mjs";
 
-import { isProgram, readFolder } from "./folder.mjs";
+const transformers = await import("@huggingface/transformers").catch(missing);
+const { AutoModelForCausalLM, AutoTokenizer, Tensor, TextStreamer, env } = transformers;
 
 env.allowRemoteModels = false; // a missing file is an error, not a download
 

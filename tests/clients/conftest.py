@@ -1,0 +1,13 @@
+"""One exported model after the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from client_cases import MODELS, Exported, export_case
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A folder, and our own tokens."""
+    return export_case(request.param, tmp_path_factory.mktemp("clients"))
