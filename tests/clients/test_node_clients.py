@@ -36,10 +36,9 @@ def test_the_folder_as_it_is(exported: Exported, client: str) -> None:
     assert found.onnxruntime == pinned
 
 
-@pytest.mark.parametrize("client", node_clients.CLIENTS)
-def test_the_folder_under_the_names_of_transformers_js(exported: Exported, tmp_path: Path, client: str) -> None:
+def test_the_folder_under_the_names_of_transformers_js(exported: Exported, tmp_path: Path) -> None:
     for_transformers_js(exported.folder, tmp_path / "js")
-    found = node_clients.ask(client, tmp_path / "js", exported.prompts, NEW, compute="fp32")
+    found = node_clients.ask("transformers_js", tmp_path / "js", exported.prompts, NEW, compute="fp32")
     assert found.tokens == exported.expected
 
 
