@@ -59,12 +59,12 @@ def test_text_in_text_out(exported: Exported, capsys: pytest.CaptureFixture[str]
     ours = load(exported.folder, compute="fp32")
     optimum = optimum_client.open_model(exported.folder, "fp32")
     genai = genai_client.open_model(exported.folder, "fp32")
-    for prompt in TEXTS:
-        expected = ours.generate(prompt, max_new_tokens=NEW).text
-        assert "".join(genai_client.write(genai, prompt, NEW)) == expected
-        capsys.readouterr()
-        assert optimum_client.write(optimum, exported.folder, prompt, NEW, show=True) == prompt + expected
-        assert capsys.readouterr().out == prompt + expected + "\n"
+    prompt = TEXTS[0]
+    expected = ours.generate(prompt, max_new_tokens=NEW).text
+    assert "".join(genai_client.write(genai, prompt, NEW)) == expected
+    capsys.readouterr()
+    assert optimum_client.write(optimum, exported.folder, prompt, NEW, show=True) == prompt + expected
+    assert capsys.readouterr().out == prompt + expected + "\n"
 
 
 @pytest.mark.parametrize(("example", "package"), [("genai", "onnxruntime_genai"), ("optimum", "optimum.onnxruntime")])
