@@ -114,3 +114,19 @@ def rotary_configs() -> dict[str, PretrainedConfig]:
         "gemma": GemmaConfig(**grouped, head_dim=16),
         "gemma3": SCALED_BY_TENSOR,
     }
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A two-layer Llama: rotary embeddings, RMSNorm, two queries per key, an own head."""
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+    )
+    return save_random(config, folder)

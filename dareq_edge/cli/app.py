@@ -16,6 +16,7 @@ from dareq_edge.cli.commands import (
     evaluate,
     export,
     inspect,
+    layout,
     mobile,
     parity,
     quantize,
@@ -61,4 +62,5 @@ app.command("verdict")(verdict.verdict)
 app.command("bench")(bench.bench)
 app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)
+app.command("layout")(layout.layout)
 app.command("demo")(demo.demo)
