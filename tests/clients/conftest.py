@@ -6,7 +6,6 @@ import pytest
 
 from client_cases import MODELS, Exported, export_case
 
-
 _PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if name == "opt-mini" else []) for name in MODELS]
 
 
