@@ -46,9 +46,20 @@ NEW, FORCED = 200, 512
 def make_checkpoint(name: str, folder: Path) -> int:
     """Write a random fp16 checkpoint; returns the number of parameters."""
     torch.manual_seed(0)
-    model = OPTForCausalLM(SHAPES[name]).half()
-    model.save_pretrained(folder)
+    model = OPTForCausalLM(SHAPES[name])
+    if not SHAPES[name].do_layer_norm_before:
+        _vary(model)
+    model.half().save_pretrained(folder)
     return sum(p.numel() for p in model.parameters())
+
+
+@torch.no_grad()
+def _vary(model: OPTForCausalLM) -> None:
+    """Positions count more and blocks less: else random blocks with norms behind them write one token forever."""
+    model.model.decoder.embed_positions.weight.mul_(4)
+    for layer in model.model.decoder.layers:
+        layer.fc2.weight.mul_(0.1)
+        layer.self_attn.out_proj.weight.mul_(0.1)
 
 
 def run(name: str, root: Path, method: str, table_bits: int) -> None:

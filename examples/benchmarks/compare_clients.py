@@ -133,7 +133,9 @@ def main() -> None:
             prompts = [generator.integers(4, ours.vocab_size, n + 3).tolist() for n in range(args.prompts)]
         case = Case(args.folder, compute, prompts, args.new)
         expected = [list(ours.generate(p, max_new_tokens=args.new, stop_ids=[]).ids) for p in prompts]
-        print(f"\n{compute} compute, {args.new} tokens, against ours on onnxruntime {ort.__version__}", flush=True)
+        distinct = [len(set(row)) for row in expected]
+        print(f"\n{compute} compute, {args.new} tokens ({min(distinct)} to {max(distinct)} different ones),", end=" ")
+        print(f"against ours on onnxruntime {ort.__version__}", flush=True)
         for name, client in clients(args.batches).items():
             found, version = client(case)
             print(f"| {name} | {version} | {difference(expected, found, ours.folder.stop_ids)} |", flush=True)
