@@ -4,7 +4,8 @@
     python examples/benchmarks/browser.py out/web out/kit --screenshot docs/browser.png
 
 Prints one line per folder and number of threads: what the page reports after loading, and the median and best speed
-of some generations, greedy, of as many tokens each. A kit is also validated.
+of some generations, greedy, of as many tokens each. A kit is also validated; --result keeps its result.json, which
+device_table.py reads.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def generate(page: Page, tokens: int) -> float:
     return float(text.split(" tokens/s")[0].split(", ")[-1])
 
 
-def measure(page: Page, folder: Path, tokens: int, rounds: int) -> dict[str, Any]:
+def measure(page: Page, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Open one folder or kit, generate, and validate if it is a kit."""
     page.set_input_files("#folder", folder)
     page.wait_for_selector("#facts:not([hidden]), #error:not([hidden])", timeout=600_000)
@@ -60,7 +61,7 @@ def measure(page: Page, folder: Path, tokens: int, rounds: int) -> dict[str, Any
     found: dict[str, Any] = {"folder": folder.name}
     for name in ("load", "memory", "threads"):
         found[name] = page.inner_text(f"#fact-{name}")
-    rates = [generate(page, tokens) for _ in range(rounds)]
+    rates = [generate(page, options.tokens) for _ in range(options.rounds)]
     with suppress(TimeoutError):  # not told while a thread of the pool waits
         page.wait_for_function(
             "!document.querySelector('#fact-page-memory').textContent.startsWith('m')", timeout=5000
@@ -68,8 +69,13 @@ def measure(page: Page, folder: Path, tokens: int, rounds: int) -> dict[str, Any
     found["page"] = page.inner_text("#fact-page-memory")
     found["median tokens/s"], found["best tokens/s"] = statistics.median(rates), max(rates)
     if page.is_visible("#validate"):
+        page.fill("#judge-tokens", "" if options.judge is None else str(options.judge))
         page.click("#validate")
         page.wait_for_selector("#download-row:not([hidden]), #error:not([hidden])", timeout=3_600_000)
+        if options.result is not None:
+            with page.expect_download() as download:
+                page.click("#download")
+            download.value.save_as(options.result)
         found["verdict"] = page.inner_text("#verdict") + "; " + page.inner_text("#figures").replace("\n", " ")
     return found
 
@@ -83,6 +89,8 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true", help="the screenshot's colours")
     parser.add_argument("--width", type=int, default=900, help="the screenshot's width")
     parser.add_argument("--screenshot", type=Path, help="PNG of the page after the last folder")
+    parser.add_argument("--judge", type=int, help="validate the first windows only, with so many tokens")
+    parser.add_argument("--result", type=Path, help="where the last validated kit's result.json goes")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with served() as address, sync_playwright() as driver:
@@ -92,10 +100,8 @@ def main() -> None:
                 scheme = "dark" if options.dark else "light"
                 page = browser.new_page(viewport={"width": options.width, "height": 900}, color_scheme=scheme)
                 page.goto(f"{address}?threads={threads}")
-                print(
-                    json.dumps(measure(page, folder.resolve(), options.tokens, options.rounds), ensure_ascii=False),
-                    flush=True,
-                )
+                found = measure(page, folder.resolve(), options)
+                print(json.dumps(found, ensure_ascii=False), flush=True)
                 if options.screenshot is not None:
                     page.screenshot(path=options.screenshot, full_page=True)
                     Image.open(options.screenshot).quantize(200).save(options.screenshot, optimize=True)
