@@ -1,12 +1,12 @@
 """What a CPU's MatMulNBits kernels make of one product: their error, by activations and by the scales' precision.
 
-    python -m examples.arm.kernels make out/kernels                            # here; needs onnx
+    python -m examples.arm.kernels make out/kernels [--block 16]               # here; needs onnx
     python -m examples.arm.emulate --cpu cortex-a76 examples/arm/kernels.py run out/kernels
     python -m examples.arm.emulate --cpu cortex-a76 examples/arm/kernels.py run out/kernels mlas.disable_kleidiai=1
 
 Every figure is the RMS error of the outputs over their RMS, against float64 with the scales as stored. The weights
-are normal, one scale per row of 512, block size 256; activations are normal ones, normal ones with one channel fifty
-times as large, and normal ones through a ReLU, as OPT's fc2 sees them.
+are normal, one scale per row of 512, in blocks of 256; activations are normal ones, normal ones with one channel
+fifty times as large, and normal ones through a ReLU, as OPT's fc2 sees them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-N, K, BLOCK, ROWS = 256, 512, 256, 64
+N, K, ROWS = 256, 512, 64
 SCALES = ("bfloat16", "float32")
 
 
@@ -40,7 +40,7 @@ def weights(bits: int, scale_dtype: str) -> tuple[Any, Any]:
     return np.clip(np.round(w / scales) + zero, 0, 2 * zero - 1).astype(np.uint8), scales
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, block: int) -> None:
     """One graph for each combination of bits and scales."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -51,10 +51,10 @@ def make(folder: Path) -> None:
             codes, scales = weights(bits, name)
             packed = codes if bits == 8 else codes[:, 0::2] | codes[:, 1::2] << 4
             blocks = {
-                "B": packed.reshape(N, K // BLOCK, BLOCK * bits // 8),
-                "S": np.repeat(scales, K // BLOCK, axis=1),
+                "B": packed.reshape(N, K // block, block * bits // 8),
+                "S": np.repeat(scales, K // block, axis=1),
             }
-            options: dict[str, Any] = {"K": K, "N": N, "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
+            options: dict[str, Any] = {"K": K, "N": N, "bits": bits, "block_size": block, "accuracy_level": 4}
             node = helper.make_node("MatMulNBits", ["A", "B", "S"], ["Y"], domain="com.microsoft", **options)
             inputs, outputs = (
                 [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["M", width])]
@@ -94,9 +94,10 @@ def main() -> int:
     parser.add_argument("action", choices=["make", "run"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("entries", nargs="*", help="entries of the session's configuration, KEY=VALUE")
+    parser.add_argument("--block", type=int, default=256, help="make: weights that share a scale in the graph")
     given = parser.parse_args()
     if given.action == "make":
-        make(given.folder)
+        make(given.folder, given.block)
     else:
         run(given.folder, dict(entry.split("=", 1) for entry in given.entries))
     return 0
