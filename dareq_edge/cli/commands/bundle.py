@@ -64,5 +64,6 @@ def _shown(made: Written) -> RenderableType:
 
     is_zip = made.out.suffix == ".zip"
     run = f"python {made.out.name}" if is_zip else f"python {made.out.name}/validate.py"
-    told = f"{made.out}: {megabytes(made.bytes)}; on the device: {run}"
-    return Group(score_table(list(made.kit.references.values())), Text(told))
+    told = [f"{made.out}: {megabytes(made.bytes)}", f"on the device: {run}"]
+    lines = [Text(line, no_wrap=True, overflow="ignore") for line in told]  # a command is copied whole
+    return Group(score_table(list(made.kit.references.values())), *lines)
