@@ -115,3 +115,10 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> 
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
     assert f"dareq-edge {command} " in out
+
+
+def test_bundle_of_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "bundle", tmp_path / "none", "--out", tmp_path / "kit")
+    assert code == 1
+    assert "there is no folder" in err
+    assert not (tmp_path / "kit").exists()

@@ -43,8 +43,10 @@ def bundle(
       dareq-edge bundle opt-125m-int4 --out kit.zip --text wiki.test.raw --max-tokens 20000
       dareq-edge bundle stories-int4 --out kit --tokens eval_tokens.npy --protocol strided --window 256
     """
+    from dareq_runtime.folder import read_manifest
     from dareq_runtime.kit.writing import Job, write_kit
 
+    read_manifest(folder)  # a wrong folder is a clearer mistake than its missing tokenizer
     choice = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
     if not choice.given:
         console.note("no text given: the kit judges on the embedded evaluation text")
