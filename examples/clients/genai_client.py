@@ -42,9 +42,7 @@ def write(model: Any, prompt: str, new: int) -> Iterator[str]:
     """The greedy continuation of ``prompt``, piece by piece."""
     tokenizer = genai.Tokenizer(model)
     tokenizer.update_options(add_special_tokens="true")  # OPT's leading </s>, which genai leaves out by default
-    pieces = tokenizer.create_stream()
-    for token in stream(model, tokenizer.encode(prompt).tolist(), new):
-        yield pieces.decode(token)
+    yield from map(tokenizer.create_stream().decode, stream(model, tokenizer.encode(prompt).tolist(), new))
 
 
 if __name__ == "__main__":
@@ -54,6 +52,8 @@ if __name__ == "__main__":
     parser.add_argument("--compute", choices=["int8", "fp32"], default="int8")
     parser.add_argument("--new", type=int, default=64)
     args = parser.parse_args()
+    if not (args.folder / "dareq.json").is_file():
+        parser.error(f"{args.folder} has no dareq.json; give a folder that dareq-edge export wrote")
     print(args.prompt, end="")
     for piece in write(open_model(args.folder, args.compute), args.prompt, args.new):
         print(piece, end="", flush=True)

@@ -2,7 +2,6 @@
 
     python -m venv optimum && optimum/bin/pip install -r examples/clients/requirements-optimum.txt
     optimum/bin/python examples/clients/optimum_client.py FOLDER "The people of the United States" [--compute fp32]
-
 optimum-onnx 0.1.0 needs transformers < 4.58: beside transformers 5, make the environment of the first line.
 """
 
@@ -55,4 +54,6 @@ if __name__ == "__main__":
     parser.add_argument("--compute", choices=["int8", "fp32"], default="int8")
     parser.add_argument("--new", type=int, default=64)
     args = parser.parse_args()
+    if not (args.folder / "dareq.json").is_file():
+        parser.error(f"{args.folder} has no dareq.json; give a folder that dareq-edge export wrote")
     write(open_model(args.folder, args.compute), args.folder, args.prompt, args.new, show=True)

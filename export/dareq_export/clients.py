@@ -29,7 +29,7 @@ def write_client_files(
     """
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
-    browser = _browser_config(profile, data_files) if profile.name == "web" else {}
+    browser = browser_config(profile, data_files) if profile.name == "web" else {}
     _dump(out / "config.json", config | browser)
     generation = _generation_config(source, config)
     _dump(out / "generation_config.json", generation)
@@ -62,8 +62,12 @@ def _adapt_tokenizer(path: Path, config: dict[str, Any]) -> None:
         _dump(path, data)
 
 
-def _browser_config(profile: Profile, data_files: int) -> dict[str, Any]:
+def browser_config(profile: Profile, data_files: int) -> dict[str, Any]:
     """What transformers.js reads of config.json (4.3): the suffix of the graph's name, and its files of data.
+
+    Args:
+        profile: Names of the files.
+        data_files: Files of external data.
 
     It has no place for session settings; its users pass them as ``session_options``, see docs/profiles.md.
     """

@@ -19,8 +19,11 @@ import onnx
 from dareq_edge.errors import SpecError
 from dareq_edge.folders import inside, new_folder
 from dareq_edge.manifest import NAME, Manifest
+from dareq_export.clients import browser_config
+from dareq_export.profiles import PROFILES
 
-GRAPH = "onnx/model_q4.onnx"
+NAMES = PROFILES["web"]
+"""The names alone; operators and session settings stay the folder's own."""
 
 
 def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool = False) -> Manifest:
@@ -44,22 +47,22 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
         raise SpecError(
             f"{source} holds a {manifest.kind}, no ONNX model; give a folder that dareq-edge export wrote"
         )
-    if manifest.graph == GRAPH:
+    if manifest.graph == NAMES.graph:
         raise SpecError(f"{source} has the file names of transformers.js already; use it as it is")
     manifest.verify(source)
     graph = onnx.load(inside(source, manifest.graph), load_external_data=False)
     beside = PurePosixPath(manifest.graph).parent
     renamed = _data_names(graph)
-    moved = {str(beside / old): str(PurePosixPath(GRAPH).with_name(new)) for old, new in renamed.items()}
+    moved = {str(beside / old): NAMES.from_root(new) for old, new in renamed.items()}
     with new_folder(Path(out), overwrite=overwrite) as scratch:
-        (scratch / GRAPH).parent.mkdir()
-        (scratch / GRAPH).write_bytes(_with_locations(graph, renamed).SerializeToString())
+        (scratch / NAMES.graph).parent.mkdir()
+        (scratch / NAMES.graph).write_bytes(_with_locations(graph, renamed).SerializeToString())
         for name in manifest.files:
             if name not in (manifest.graph, "parity.json"):  # parity.json vouches for a file of another name
                 _link(inside(source, name), scratch / moved.get(name, name))
         _describe(scratch, len(renamed))
         tensors = {k: replace(t, file=moved.get(t.file, t.file)) for k, t in manifest.tensors.items()}
-        manifest = replace(manifest, graph=GRAPH, tensors=tensors).with_files(scratch)
+        manifest = replace(manifest, graph=NAMES.graph, tensors=tensors).with_files(scratch)
         manifest.write(scratch)
     return manifest
 
@@ -67,8 +70,7 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
 def _data_names(graph: onnx.ModelProto) -> dict[str, str]:
     """Names of the graph's data files → names that transformers.js asks for."""
     found = {x.value for t in graph.graph.initializer for x in t.external_data if x.key == "location"}
-    stem = PurePosixPath(GRAPH).name + "_data"
-    return {name: stem if i == 0 else f"{stem}_{i}" for i, name in enumerate(sorted(found))}
+    return {name: NAMES.data_file(i) for i, name in enumerate(sorted(found))}
 
 
 def _with_locations(graph: onnx.ModelProto, renamed: Mapping[str, str]) -> onnx.ModelProto:
@@ -96,10 +98,9 @@ def _describe(scratch: Path, data_files: int) -> None:
     """Say the names in config.json (transformers.js) and genai_config.json (onnxruntime-genai)."""
     path = scratch / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    files = {PurePosixPath(GRAPH).name: data_files}
-    config["transformers.js_config"] = {"dtype": "q4", "use_external_data_format": files}
+    config |= browser_config(NAMES, data_files)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     path = scratch / "genai_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["model"]["decoder"]["filename"] = GRAPH
+    config["model"]["decoder"]["filename"] = NAMES.graph
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,34 +11,31 @@ instead of one row: measured in docs/profiles.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx_ir as ir
 
 from dareq_export.columns import ColumnLayout
 from dareq_export.passes import _graph
+from dareq_export.passes._layout_rewrite import LayoutRewritePass
 
 
-class StandardLookupPass(ir.passes.InPlacePass):
-    """Rewrite every GatherBlockQuantized.
+class StandardLookupPass(LayoutRewritePass):
+    """Rewrite every GatherBlockQuantized."""
 
-    Args:
-        layouts: By the name of the node's table.
-    """
+    operator = "GatherBlockQuantized"
+    codes = 0
 
-    def __init__(self, layouts: Mapping[str, ColumnLayout]) -> None:
-        super().__init__()
-        self._layouts = layouts
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite all of them."""
-        found = [n for n in model.graph if _graph.is_op(n, "GatherBlockQuantized", _graph.MICROSOFT)]
-        for node in found:
-            table = node.inputs[0]
-            assert table is not None
-            _rewrite(model.graph, node, self._layouts[str(table.name)])
-        return ir.passes.PassResult(model, modified=bool(found))
+    def rewrite(self, graph: ir.Graph, node: ir.Node, layout: ColumnLayout) -> None:
+        """Replace one lookup."""
+        table, ids, scales = node.inputs[:3]
+        assert table is not None and ids is not None and scales is not None
+        build = _Builder(graph)
+        rows = build.op("Mul", _codes(build, table, ids, layout), _factors(build, scales, ids, layout))
+        rows = build.op("Transpose", rows, perm=[1, 2, 0])
+        old = _unpadded(node, layout)
+        rows.shape, rows.type = old.shape, old.type
+        dead = [n for n in (old.producer(), node) if n is not None]
+        ir.convenience.replace_nodes_and_values(graph, node, list(dict.fromkeys(dead)), build.nodes, [old], [rows])
 
 
 class _Builder:
@@ -57,25 +54,13 @@ class _Builder:
         return _graph.constant(self.graph, name, np.array(value, dtype=dtype))
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, layout: ColumnLayout) -> None:
-    table, ids, scales = node.inputs[:3]
-    assert table is not None and ids is not None and scales is not None
-    build = _Builder(graph)
-    codes = _codes(build, table, ids, layout)
+def _factors(build: _Builder, scales: ir.Value, ids: ir.Value, layout: ColumnLayout) -> ir.Value:
+    """The scales of the ids' columns: float32 [B, S], or [D, B, S] where a column has several."""
     if layout.group_size is None:
-        factors = build.op("Gather", scales, ids, axis=0)
-    else:
-        groups = build.constant(
-            f"groups.{layout.k}.{layout.group_size}",
-            [row // layout.group_size for row in range(layout.k)],
-            np.int64,
-        )
-        factors = build.op("Gather", build.op("Gather", scales, ids, axis=1), groups, axis=0)
-    rows = build.op("Transpose", build.op("Mul", codes, factors), perm=[1, 2, 0])
-    old = _unpadded(node, layout)
-    rows.shape, rows.type = old.shape, old.type
-    dead = [n for n in (old.producer(), node) if n is not None]
-    ir.convenience.replace_nodes_and_values(graph, node, list(dict.fromkeys(dead)), build.nodes, [old], [rows])
+        return build.op("Gather", scales, ids, axis=0)
+    groups = [row // layout.group_size for row in range(layout.k)]
+    name = f"groups.{layout.k}.{layout.group_size}"
+    return build.op("Gather", build.op("Gather", scales, ids, axis=1), build.constant(name, groups, np.int64), axis=0)
 
 
 def _codes(build: _Builder, table: ir.Value, ids: ir.Value, layout: ColumnLayout) -> ir.Value:

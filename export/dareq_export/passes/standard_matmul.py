@@ -9,39 +9,24 @@ onnxruntime's CPU provider fuses the three back at load, the bias included, wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx_ir as ir
 
 from dareq_export.columns import ColumnLayout
-from dareq_export.passes import _graph
+from dareq_export.passes._layout_rewrite import LayoutRewritePass
 
 _BIAS = 5
 
 
-class StandardMatMulPass(ir.passes.InPlacePass):
-    """Rewrite every MatMulNBits.
+class StandardMatMulPass(LayoutRewritePass):
+    """Rewrite every MatMulNBits."""
 
-    Args:
-        layouts: By the name of the node's weight.
-    """
+    operator = "MatMulNBits"
+    codes = 1
 
-    def __init__(self, layouts: Mapping[str, ColumnLayout]) -> None:
-        super().__init__()
-        self._layouts = layouts
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite all of them."""
-        found = [n for n in model.graph if _graph.is_op(n, "MatMulNBits", _graph.MICROSOFT)]
-        for node in found:
-            self._rewrite(model.graph, node)
-        return ir.passes.PassResult(model, modified=bool(found))
-
-    def _rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
+    def rewrite(self, graph: ir.Graph, node: ir.Node, layout: ColumnLayout) -> None:
+        """Replace one product."""
         x, weight, scales = node.inputs[:3]
         bias = node.inputs[_BIAS] if len(node.inputs) > _BIAS else None
-        assert weight is not None
-        layout = self._layouts[str(weight.name)]
         grouped = layout.group_size is not None
         attributes = [ir.AttrInt64("axis", 0 if grouped else 1)]
         if layout.group_size is not None:
