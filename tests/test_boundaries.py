@@ -31,7 +31,7 @@ MODULES_L0 = {
     "spec",
     "tokenizer_files",
 }
-MODULES_L1 = {"qtensor", "packing"}
+MODULES_L1 = {"qtensor", "packing", "container"}
 BASELINES = {
     "optimum",
     "onnx",
@@ -159,7 +159,7 @@ def runtime_modules() -> str:
     [
         ("import dareq_edge", L1 | L2 | L3 | L4),
         ("import dareq_edge.manifest, dareq_edge.report, dareq_edge.tokenizer_files", L1 | L2 | L3 | L4),
-        ("import dareq_edge.qtensor, dareq_edge.packing", L2 | L3 | L4),
+        ("import dareq_edge.qtensor, dareq_edge.packing, dareq_edge.container", L2 | L3 | L4),
         ("import dareq_edge.quantize, dareq_edge.reference, dareq_edge.hf, dareq_edge.nn", L3 | {"onnxruntime"}),
         (runtime_modules(), L2 | L3),
         ("import dareq_edge.cli.app", L1 | L2 | L3 | L4),
