@@ -6,7 +6,8 @@
     pairs    see ``pairs``: codes near 128, two per byte, then one zstd frame
     planes   see ``planes``: float32 values as byte planes, one zstd frame each
 
-A zstd frame must state its content size, need no dictionary, and end where its part of the payload ends.
+A zstd frame must state its content size, carry its checksum, need no dictionary and no window of more than 2^20
+bytes, and end where its part of the payload ends.
 """
 
 from __future__ import annotations
@@ -17,21 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.container import pairs, planes
+from dareq_edge.container.workspace import Workspace
 from dareq_edge.container.zstd import unzstd
 
 
-def _decode_stored(payload: memoryview, out: NDArray[np.uint8]) -> None:
+def _decode_stored(payload: memoryview, out: NDArray[np.uint8], work: Workspace) -> None:
     out[:] = np.frombuffer(payload, np.uint8)
 
 
-def _decode_zeros(payload: memoryview, out: NDArray[np.uint8]) -> None:
+def _decode_zeros(payload: memoryview, out: NDArray[np.uint8], work: Workspace) -> None:
     out[:] = 0
 
 
-DECODERS: dict[str, Callable[[memoryview, NDArray[np.uint8]], None]] = {
+def _decode_zstd(payload: memoryview, out: NDArray[np.uint8], work: Workspace) -> None:
+    unzstd(payload, out, work.zstd)
+
+
+DECODERS: dict[str, Callable[[memoryview, NDArray[np.uint8], Workspace], None]] = {
     "stored": _decode_stored,
     "zeros": _decode_zeros,
-    "zstd": unzstd,
+    "zstd": _decode_zstd,
     "pairs": pairs.decode,
     "planes": planes.decode,
 }

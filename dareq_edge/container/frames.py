@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from zlib import crc32
+from io import RawIOBase
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.container import pairs, planes
 from dareq_edge.container.codings import DECODERS
-from dareq_edge.container.layout import CODINGS, KINDS, word_sum
+from dareq_edge.container.layout import CODINGS, KINDS, Entry, check_of
 from dareq_edge.container.regions import Kind
+from dareq_edge.container.workspace import Workspace
 from dareq_edge.container.zstd import DamagedError, dense, huffman
 
-_SMALL = 1 << 16  # floats so few are tried as plain bytes too: a constant norm is one match
 
-
-def encode_frame(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[tuple[int, ...], bytes]:
+def encode_frame(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[Entry, bytes]:
     """The smallest payload for the bytes of one frame.
 
     Args:
@@ -25,10 +24,11 @@ def encode_frame(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[tuple[i
         row: Bytes per row.
 
     Returns:
-        Its table entry, a tuple of ``layout.ENTRY``'s fields, and the payload, never longer than ``data``.
+        Its table entry and the payload, never longer than ``data``.
     """
     coding, payload = _smallest(data, kind, row)
-    entry = (KINDS.index(kind), CODINGS.index(coding), 0, len(data), len(payload), crc32(payload), word_sum(data))
+    index = CODINGS.index(coding)
+    entry = Entry(KINDS.index(kind), index, 0, len(data), len(payload), check_of(index, payload))
     return entry, payload
 
 
@@ -38,13 +38,14 @@ def _smallest(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[str, bytes
         return "zeros", b""
     found: dict[str, bytes | None] = {}
     if kind == "codes8":
-        found = {"pairs": pairs.encode(data), "zstd": huffman(data)}
+        paired = pairs.encode(data)
+        found = {"zstd": huffman(data)} if paired is None else {"pairs": paired}
     elif kind == "codes4":
         found = {"zstd": huffman(data)}
     elif kind == "floats":
-        found = {"planes": planes.encode(data, row), "zstd": dense(data) if len(data) <= _SMALL else None}
+        found = {"planes": planes.encode(data, row), "zstd": dense(data, level=3)}
     else:
-        found = {"zstd": dense(data)}
+        found = {"zstd": dense(data, level=12)}
     coded = {name: payload for name, payload in found.items() if payload is not None}
     name, payload = min(coded.items(), key=lambda item: len(item[1]), default=("stored", b""))
     if name == "stored" or len(payload) >= len(data):
@@ -52,14 +53,15 @@ def _smallest(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[str, bytes
     return name, payload
 
 
-def decode_frame(entry: np.void, payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode a frame into ``out``, uint8 of the length the entry says, and compare both checksums.
+def decode_frame(file: RawIOBase, at: int, entry: Entry, out: NDArray[np.uint8], work: Workspace) -> None:
+    """Read the payload at byte ``at``, compare its check, and decode it into ``out``, uint8 [entry.raw].
 
     Raises:
-        DamagedError: The payload is not the one the entry describes, or does not decode to its bytes.
+        DamagedError: The payload is not the one the entry describes, or does not decode to so many bytes.
+        OSError: It cannot be read.
     """
-    if len(payload) != entry["coded"] or crc32(payload) != entry["crc"]:
+    payload = memoryview(work.payload)[: entry.coded]
+    file.seek(at)
+    if file.readinto(payload) != entry.coded or check_of(entry.coding, payload) != entry.check:
         raise DamagedError("its bytes are not those that were written")
-    DECODERS[CODINGS[entry["coding"]]](memoryview(payload), out)
-    if word_sum(out) != entry["sum"]:
-        raise DamagedError("it decodes to other bytes")
+    DECODERS[CODINGS[entry.coding]](payload, out, work)

@@ -21,12 +21,14 @@ from struct import Struct
 import numpy as np
 from numpy.typing import NDArray
 
+from dareq_edge.container.workspace import Workspace
 from dareq_edge.container.zstd import DamagedError, huffman, unzstd
 
 _HEAD = Struct("<II")
 _OFFSET, _FILLER = 120, 8  # code of nibble 0, and the nibble of code 128
 _MOST_ESCAPES = 1 / 16  # of all pairs; with more, finding them takes longer than one code per byte does
-_FEW = 400  # so few escapes are searched for one by one
+_RARE = 2**-13  # pairs rarer than this become escapes: zstd's codes end at 11 bits, so each costs all others 1/2048
+_FEW = 150  # so few escapes are searched for one by one
 
 
 def encode(codes: NDArray[np.uint8]) -> bytes | None:
@@ -42,20 +44,23 @@ def encode(codes: NDArray[np.uint8]) -> bytes | None:
     nibbles = codes - np.uint8(_OFFSET)
     first = nibbles[:half]
     second = nibbles[half:] if len(codes) % 2 == 0 else np.append(nibbles[half:], np.uint8(_FILLER))
-    escaped = np.flatnonzero((first - np.uint8(1) > 14) | (second - np.uint8(1) > 14))
+    packed = first | second << np.uint8(4)
+    packed[(first - np.uint8(1) > 14) | (second - np.uint8(1) > 14)] = 0
+    rare = np.bincount(packed, minlength=256) < half * _RARE
+    if rare.any():
+        packed[rare[packed]] = 0
+    escaped = np.flatnonzero(packed == 0)
     if len(escaped) > half * _MOST_ESCAPES:
         return None
-    packed = first | second << np.uint8(4)
-    packed[escaped] = 0
     body = huffman(packed)
     head = _HEAD.pack(len(escaped), len(body))
     if not len(escaped):
         return head + body
-    rare = np.concatenate([first[escaped], second[escaped]]) + np.uint8(_OFFSET)
-    return head + body + huffman(rare)
+    codes = np.concatenate([first[escaped], second[escaped]]) + np.uint8(_OFFSET)
+    return head + body + huffman(codes)
 
 
-def decode(payload: memoryview, out: NDArray[np.uint8]) -> None:
+def decode(payload: memoryview, out: NDArray[np.uint8], work: Workspace) -> None:
     """Decode a frame into ``out`` [n].
 
     Raises:
@@ -68,35 +73,42 @@ def decode(payload: memoryview, out: NDArray[np.uint8]) -> None:
     rest = payload[_HEAD.size + length :]
     if escapes > half or (escapes == 0) != (len(rest) == 0):
         raise DamagedError(f"a payload of pairs claims {escapes} escapes")
-    packed = np.empty(half, np.uint8)
-    unzstd(payload[_HEAD.size : _HEAD.size + length], packed)
-    first, second, both = out[:half], out[half:], packed[: len(out) - half]
+    packed = np.frombuffer(work.packed, np.uint8, half)
+    unzstd(payload[_HEAD.size : _HEAD.size + length], packed, work.zstd)
+    first, second = out[:half], out[half:]
+    found = _zeros(packed, escapes, work)  # before the cache fills with ``out``
     np.add(np.bitwise_and(packed, 15, out=first), _OFFSET, out=first)
-    np.add(np.right_shift(both, 4, out=second), _OFFSET, out=second)
+    np.add(np.right_shift(packed[: len(second)], 4, out=second), _OFFSET, out=second)
     if escapes:
-        rare = np.empty(2 * escapes, np.uint8)
-        unzstd(rest, rare)
-        _place(packed, rare, first, second)
+        codes = np.empty(2 * escapes, np.uint8)
+        unzstd(rest, codes, work.zstd)
+        first[found] = codes[:escapes]
+        second[found[found < len(second)]] = codes[escapes:][found < len(second)]
 
 
-def _place(
-    packed: NDArray[np.uint8], rare: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]
-) -> None:
-    """Put the escaped codes where ``packed`` is 0."""
-    count = len(rare) // 2
-    found = _find(packed.tobytes(), count) if count <= _FEW else np.flatnonzero(packed == 0)
+def _zeros(packed: NDArray[np.uint8], count: int, work: Workspace) -> NDArray[np.intp]:
+    """The ``count`` positions at which ``packed``, the first bytes of ``work.packed``, is 0."""
+    if count > _FEW:
+        found = _scan(packed, work.flags)
+    else:
+        places: list[int] = []
+        at = work.packed.find(0, 0, len(packed))
+        while at >= 0 and len(places) <= count:
+            places.append(at)
+            at = work.packed.find(0, at + 1, len(packed))
+        found = np.array(places, np.intp)
     if len(found) != count:
-        raise DamagedError(f"{len(found)} pairs are escapes, not {count}")
-    first[found] = rare[:count]
-    inside = found < len(second)
-    second[found[inside]] = rare[count:][inside]
+        raise DamagedError(f"pairs have {len(found)} escapes or more, not {count}")
+    return found
 
 
-def _find(packed: bytes, count: int) -> NDArray[np.intp]:
-    """Positions of the zeros, looking for at most one more than ``count``."""
-    found: list[int] = []
-    at = packed.find(0)
-    while at >= 0 and len(found) <= count:
-        found.append(at)
-        at = packed.find(0, at + 1)
-    return np.array(found, np.intp)
+def _scan(packed: NDArray[np.uint8], flags: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Positions of zeros: first of the words of eight that have one, then within those."""
+    whole = -(-len(packed) // 8)
+    np.equal(packed, 0, out=flags[: len(packed)])
+    flags[len(packed) : 8 * whole] = False
+    words = flags[: 8 * whole].view(np.uint64)
+    hits = np.flatnonzero(words != 0)
+    inside = np.flatnonzero(words[hits].view(np.bool_))
+    found: NDArray[np.intp] = (hits[inside >> 3] << 3) + (inside & 7)
+    return found

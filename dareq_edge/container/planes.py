@@ -17,7 +17,8 @@ from struct import Struct
 import numpy as np
 from numpy.typing import NDArray
 
-from dareq_edge.container.zstd import DamagedError, dense, unzstd
+from dareq_edge.container.workspace import Workspace
+from dareq_edge.container.zstd import DamagedError, dense, huffman, unzstd
 
 _HEAD = Struct("<IIIII")
 
@@ -41,11 +42,15 @@ def encode(data: NDArray[np.uint8], row: int) -> bytes | None:
         if (rows == rows[:, :1]).all():
             values, repeat = rows[:, 0], row
     columns = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 4)
-    planes = [dense(columns[:, i]) for i in range(4)]
+    planes = [_smaller(np.ascontiguousarray(columns[:, i])) for i in range(4)]
     return _HEAD.pack(repeat, *map(len, planes)) + b"".join(planes)
 
 
-def decode(payload: memoryview, out: NDArray[np.uint8]) -> None:
+def _smaller(plane: NDArray[np.uint8]) -> bytes:
+    return min(huffman(plane), dense(plane, level=3), key=len)
+
+
+def decode(payload: memoryview, out: NDArray[np.uint8], work: Workspace) -> None:
     """Decode a frame into ``out`` [n].
 
     Raises:
@@ -61,7 +66,7 @@ def decode(payload: memoryview, out: NDArray[np.uint8]) -> None:
     plane = np.empty(len(columns), np.uint8)
     start = _HEAD.size
     for i, length in enumerate(lengths):
-        unzstd(payload[start : start + length], plane)
+        unzstd(payload[start : start + length], plane, work.zstd)
         columns[:, i] = plane
         start += length
     out.view("<u4").reshape(len(columns), -1)[:] = columns.view("<u4")

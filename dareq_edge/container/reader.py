@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from threading import Lock
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.container.frames import decode_frame
-from dareq_edge.container.layout import Header, read_header
-from dareq_edge.container.threads import count
+from dareq_edge.container.layout import Entry, Header, read_header
+from dareq_edge.container.threads import count, shared
+from dareq_edge.container.workspace import Workspace
 from dareq_edge.container.zstd import DamagedError
 from dareq_edge.errors import ArtifactError
+
+
+class _Span(NamedTuple):
+    """Where a frame is: its number, entry, first byte in the container, first byte unpacked."""
+
+    number: int
+    entry: Entry
+    at: int
+    start: int
 
 
 @dataclass(frozen=True)
@@ -62,31 +71,14 @@ class Container:
         """
         if out.shape != (self.nbytes,) or out.dtype != np.uint8 or not out.flags.c_contiguous:
             raise ArtifactError(f"{self.path} unpacks to {self.nbytes} bytes, not into {out.dtype} {out.shape}")
-        workers = min(count(threads), max(1, len(self.header.table)))
-        todo, lock = iter(self._spans()), Lock()
 
-        def work() -> None:
+        def work(spans: Iterator[_Span]) -> None:
+            scratch = Workspace()
             with self._file() as file:
-                while True:
-                    with lock:
-                        span = next(todo, None)
-                    if span is None:
-                        return
-                    index, at, start, length = span
-                    try:
-                        self._decode(file, index, at, out[start : start + length])
-                    except BaseException:
-                        with lock:
-                            for _ in todo:  # the other threads have nothing left to do
-                                pass
-                        raise
+                for span in spans:
+                    self._decode(file, span, out[span.start : span.start + span.entry.raw], scratch)
 
-        if workers == 1:
-            work()
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            for future in [pool.submit(work) for _ in range(workers)]:
-                future.result()
+        shared(work, self._spans(), min(count(threads), max(1, len(self.header.table))))
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Offset and unpacked bytes, at most 2^20, of every frame in order.
@@ -94,30 +86,27 @@ class Container:
         Raises:
             ArtifactError: A frame is damaged or missing.
         """
+        scratch = Workspace()
         with self._file() as file:
-            for index, at, start, length in self._spans():
-                out = np.empty(length, np.uint8)
-                self._decode(file, index, at, out)
-                yield start, out.tobytes()
+            for span in self._spans():
+                out = np.empty(span.entry.raw, np.uint8)
+                self._decode(file, span, out, scratch)
+                yield span.start, out.tobytes()
 
-    def _file(self) -> BinaryIO:
+    def _file(self) -> RawIOBase:
         try:
             return self.path.open("rb", buffering=0)
         except OSError as error:
             raise ArtifactError(f"{self.path} cannot be read ({error.strerror}); copy it again") from error
 
-    def _spans(self) -> Iterator[tuple[int, int, int, int]]:
-        """Of every frame: index, first byte in the container, first byte unpacked, bytes unpacked."""
+    def _spans(self) -> Iterator[_Span]:
         at, start = self.header.size, 0
-        table = self.header.table
-        for index, (raw, coded) in enumerate(zip(table["raw"].tolist(), table["coded"].tolist(), strict=True)):
-            yield index, at, start, raw
-            at, start = at + coded, start + raw
+        for number, entry in enumerate(self.header.entries()):
+            yield _Span(number, entry, at, start)
+            at, start = at + entry.coded, start + entry.raw
 
-    def _decode(self, file: BinaryIO, index: int, at: int, out: NDArray[np.uint8]) -> None:
-        entry = self.header.table[index]
+    def _decode(self, file: RawIOBase, span: _Span, out: NDArray[np.uint8], work: Workspace) -> None:
         try:
-            file.seek(at)
-            decode_frame(entry, file.read(int(entry["coded"])), out)
+            decode_frame(file, span.at, span.entry, out, work)
         except (DamagedError, OSError) as error:
-            raise ArtifactError(f"{self.path} is damaged in frame {index} ({error}); copy it again") from error
+            raise ArtifactError(f"{self.path} is damaged in frame {span.number} ({error}); copy it again") from error

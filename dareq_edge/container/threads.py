@@ -6,7 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from threading import Lock
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,3 +38,44 @@ def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> It
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def shared(work: Callable[[Iterator[T]], None], items: Iterable[T], threads: int) -> None:
+    """Run ``work`` in so many threads, each with an iterator over what the others left; none goes on once one failed.
+
+    Raises:
+        Exception: What the first failed ``work`` raised.
+    """
+    if threads == 1:
+        work(iter(items))
+        return
+    source = _Source(items)
+
+    def guarded() -> None:
+        try:
+            work(source)
+        except BaseException:
+            source.close()
+            raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(guarded) for _ in range(threads)]:
+            future.result()
+
+
+class _Source(Generic[T]):
+    """An iterator several threads may draw on."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items, self._lock = iter(items), Lock()
+
+    def __iter__(self) -> _Source[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._lock:
+            return next(self._items)
+
+    def close(self) -> None:
+        with self._lock:
+            self._items = iter(())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.container.frames import encode_frame
-from dareq_edge.container.layout import ENTRY, Header, header_size
+from dareq_edge.container.layout import ENTRY, Entry, Header, header_size
 from dareq_edge.container.regions import Region, cover, cut
 from dareq_edge.container.threads import count, in_order
 from dareq_edge.errors import ArtifactError
@@ -52,16 +52,20 @@ def encode(
                 digest.update(data)
                 yield piece, np.frombuffer(data, np.uint8)
 
-    with target.open("wb") as out:
-        out.write(bytes(header_size(len(pieces))))
-        for i, (entry, payload) in enumerate(in_order(_frame, data(), count(threads))):
-            table[i] = entry
-            out.write(payload)
-            progress("packing", i + 1, len(pieces))
-        out.seek(0)
-        out.write(Header(size, digest.hexdigest(), table).to_bytes())
+    try:
+        with target.open("wb") as out:
+            out.write(bytes(header_size(len(pieces))))
+            for i, (entry, payload) in enumerate(in_order(_frame, data(), count(threads))):
+                table[i] = entry
+                out.write(payload)
+                progress("packing", i + 1, len(pieces))
+            out.seek(0)
+            out.write(Header(size, digest.hexdigest(), table).to_bytes())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
-def _frame(job: tuple[Region, NDArray[np.uint8]]) -> tuple[tuple[int, ...], bytes]:
+def _frame(job: tuple[Region, NDArray[np.uint8]]) -> tuple[Entry, bytes]:
     piece, data = job
     return encode_frame(data, piece.kind, piece.row)
