@@ -2,7 +2,7 @@
 
 A frame of n codes is split in halves of h = ceil(n/2) and n - h codes (if n is odd, a 128 is appended to the second).
 Byte i stands for code i of both halves, the first in the low nibble, the second in the high one; a nibble is the code
-minus 120. Codes 121 to 135 have nibbles 1 to 15. Byte 0 is an escape: a pair in which a code is none of these.
+minus 120, so that codes 120 to 135 have one. Byte 0 is an escape: a pair in which a code has none, or of two 120s.
 
     codes 128 129 | 127 200   ->   bytes 0x78, 0x00; escapes 129 200
 
@@ -26,7 +26,7 @@ from dareq_edge.container.zstd import DamagedError, huffman, unzstd
 
 _HEAD = Struct("<II")
 _OFFSET, _FILLER = 120, 8  # code of nibble 0, and the nibble of code 128
-_MOST_ESCAPES = 1 / 16  # of all pairs; with more, finding them takes longer than one code per byte does
+_MOST_ESCAPES = 1 / 32  # of all pairs; with more, finding them takes longer than one code per byte does
 _RARE = 2**-13  # pairs rarer than this become escapes: zstd's codes end at 11 bits, so each costs all others 1/2048
 _FEW = 150  # so few escapes are searched for one by one
 
@@ -45,7 +45,7 @@ def encode(codes: NDArray[np.uint8]) -> bytes | None:
     first = nibbles[:half]
     second = nibbles[half:] if len(codes) % 2 == 0 else np.append(nibbles[half:], np.uint8(_FILLER))
     packed = first | second << np.uint8(4)
-    packed[(first - np.uint8(1) > 14) | (second - np.uint8(1) > 14)] = 0
+    packed[(first | second) > 15] = 0
     rare = np.bincount(packed, minlength=256) < half * _RARE
     if rare.any():
         packed[rare[packed]] = 0
