@@ -70,7 +70,7 @@ _FIXED = Struct("<8sIIQ32s")
 _DIGEST = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Header:
     """What precedes the payloads.
 

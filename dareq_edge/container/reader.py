@@ -28,7 +28,7 @@ class _Span(NamedTuple):
     start: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Container:
     """An opened container, whose header was checked.
 
