@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dareq_edge.errors import CheckpointError
+from dareq_edge.manifest import refuse_packed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -47,11 +48,13 @@ def locate(source: str, revision: str | None = None) -> tuple[Path, str | None]:
 
     Raises:
         CheckpointError: No such folder or repository, no network, or no safetensors.
+        SpecError: The folder is packed.
     """
     path = Path(source).expanduser()
     if path.is_dir():
         if revision is not None:
             raise CheckpointError(f"{source} is a local folder and has no revision {revision!r}; drop --revision")
+        refuse_packed(path)
         return path, None
     if path.exists():
         raise CheckpointError(f"{source} is a file; give the folder that holds config.json and model.safetensors")

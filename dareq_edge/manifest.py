@@ -9,14 +9,21 @@
                         "file": "model.onnx.data", "offset": 0, "bytes": 294912, "shares": null}, …},
      "files":   {NAME: {"bytes": 123, "sha256": "…"}, …},       every file of the folder except dareq.json
      "pieces":  {NAME: ["…", …], …},                            sha256 of every PIECE bytes of files larger than that
-     "scores":  {LABEL: ScoreReport, …}}
+     "scores":  {LABEL: ScoreReport, …},
+     "packed":  {NAME: {"container": "NAME.dqz", "bytes": 123, "sha256": "…"}, …},   packed folders only
+     "sha256":  "…"}                                         packed folders only: of this text, see ``seal``
 
 ``file`` of a tensor is one of ``files``; ``offset`` is its first byte there, or null where the container
 (safetensors) keeps its own index. ``shares`` names the tensor whose bytes these are: such a tensor adds nothing to
 the size. ``profile``, ``graph`` and ``sessions`` may be absent: native, model.onnx, and
 ``session_settings.NATIVE_SESSIONS``. A reader may compare the pieces of a file in place of its sha256: several at a
-time, where there are cores. A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads
-out of the folder.
+time, where there are cores.
+
+In a packed folder the files named under ``packed`` are not there: their bytes are in containers (see ``container``),
+which are among ``files``; one of them holds dareq.json as it was before. ``tensors`` speaks of the unpacked files.
+There the last "sha256" MUST be present, because nothing else vouches for this file, and a reader MUST compare it.
+
+A reader MUST refuse a ``format`` it does not know and MUST NOT follow a name that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -28,9 +35,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dareq_edge.errors import ArtifactError
+from dareq_edge.errors import ArtifactError, SpecError
 from dareq_edge.folders import inside, sha256_of
 from dareq_edge.report import ScoreReport
+from dareq_edge.seal import KEY, check_seal, sealed
 from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
 
 FORMAT = 1
@@ -63,6 +71,21 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedEntry:
+    """A file whose bytes are in a container.
+
+    Attributes:
+        container: The file that holds them, one of ``Manifest.files``.
+        bytes: Size of the unpacked file.
+        sha256: Hex, of the unpacked file.
+    """
+
+    container: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The content of dareq.json."""
 
@@ -76,6 +99,7 @@ class Manifest:
     profile: str = "native"
     graph: str = GRAPH
     sessions: Mapping[str, SessionSettings] = field(default_factory=lambda: NATIVE_SESSIONS)
+    packed: Mapping[str, PackedEntry] = field(default_factory=dict)
 
     def expected_bytes(self, file: str) -> int:
         """Size that ``file`` must have, from the offsets and sizes of its tensors alone."""
@@ -105,8 +129,10 @@ class Manifest:
         data |= {"scores": {k: v.to_json() for k, v in self.scores.items()}}
         if self.kind != "onnx":
             data = {k: v for k, v in data.items() if k not in ("profile", "graph", "sessions")}
+        if not self.packed:
+            del data["packed"]
         text = json.dumps({"format": FORMAT} | data, indent=1, ensure_ascii=False)
-        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / NAME).write_bytes((sealed(text) if self.packed else text + "\n").encode())
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -116,7 +142,8 @@ class Manifest:
             ArtifactError: There is none, it is not valid, or its format is newer than this version.
         """
         try:
-            data: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            content = (folder / NAME).read_bytes()
+            data: dict[str, Any] = json.loads(content.decode())
         except FileNotFoundError as error:
             raise ArtifactError(f"no {NAME} in {folder}; this is not a folder dareq-edge wrote") from error
         except (OSError, ValueError) as error:
@@ -125,6 +152,8 @@ class Manifest:
             raise ArtifactError(
                 f"{folder / NAME} is not format {FORMAT}; update dareq-edge or write the folder again"
             )
+        if KEY in data or "packed" in data:
+            check_seal(content, data.get(KEY), str(folder / NAME))
         try:
             return cls(
                 kind=data["kind"],
@@ -137,6 +166,7 @@ class Manifest:
                 files={k: FileEntry(**v) for k, v in data["files"].items()},
                 pieces={k: tuple(v) for k, v in data.get("pieces", {}).items()},
                 scores={k: ScoreReport.from_json(v) for k, v in data["scores"].items()},
+                packed={k: PackedEntry(**v) for k, v in data.get("packed", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{folder / NAME} lacks or mistypes {error}; write the folder again") from error
@@ -167,6 +197,20 @@ def is_exported(folder: Path) -> bool:
         return Manifest.read(folder).kind == "onnx"
     except ArtifactError:
         return (folder / GRAPH).is_file()
+
+
+def refuse_packed(folder: Path) -> None:
+    """For what needs the files themselves; folders without a dareq.json that can be read are not refused.
+
+    Raises:
+        SpecError: The folder is packed.
+    """
+    try:
+        packed = Manifest.read(folder).packed
+    except ArtifactError:
+        return
+    if packed:
+        raise SpecError(f"{folder} is packed; unpack it first: dareq-edge unpack {folder} --out {folder}-unpacked")
 
 
 def mismatch(path: Path) -> ArtifactError:

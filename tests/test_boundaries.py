@@ -27,11 +27,12 @@ MODULES_L0 = {
     "plugins",
     "progress",
     "report",
+    "seal",
     "session_settings",
     "spec",
     "tokenizer_files",
 }
-MODULES_L1 = {"qtensor", "packing", "container"}
+MODULES_L1 = {"qtensor", "packing", "container", "packed"}
 BASELINES = {
     "optimum",
     "onnx",

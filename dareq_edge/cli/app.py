@@ -18,9 +18,11 @@ from dareq_edge.cli.commands import (
     inspect,
     layout,
     mobile,
+    pack,
     parity,
     quantize,
     run,
+    unpack,
     verdict,
 )
 
@@ -60,6 +62,8 @@ app.command("compare")(compare.compare)
 app.command("bundle")(bundle.bundle)
 app.command("verdict")(verdict.verdict)
 app.command("bench")(bench.bench)
+app.command("pack")(pack.pack)
+app.command("unpack")(unpack.unpack)
 app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)
 app.command("layout")(layout.layout)

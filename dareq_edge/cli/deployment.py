@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from dareq_edge.cli.evaluation import DataChoice, read_evaluation
 from dareq_edge.errors import ParityError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
+from dareq_edge.packed import pack_folder
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
 from dareq_edge.quantize import quantize_checkpoint, unfinished
@@ -47,6 +48,7 @@ class Job:
         threads: Threads of onnxruntime; PyTorch's are set by the caller.
         profile: Form of the exported weights and names of the files.
         cache_bits: Bits of keys and values in the exported model.
+        pack: Entropy-code the folder once all else is done.
     """
 
     source: str
@@ -62,6 +64,7 @@ class Job:
     threads: int | None = None
     profile: ProfileName = "native"
     cache_bits: CacheBits = "32"
+    pack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Deployment:
         before: Bytes of the source's weight files.
         after: Bytes of the graph and its data.
         folder: Bytes of the whole exported folder.
+        packed: Bytes of the folder as it was left, in containers; ``None`` if it was not packed.
         report: Parity; ``None`` if it was skipped.
         prompt: What the sample continues.
         sample: Generated words; ``None`` without a tokenizer.
@@ -85,12 +89,18 @@ class Deployment:
     report: ParityReport | None
     prompt: str
     sample: str | None
+    packed: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """A plain dict, for ``json.dumps``."""
         return {
             "out": str(self.out),
-            "bytes": {"source_weights": self.before, "onnx_weights": self.after, "onnx_folder": self.folder},
+            "bytes": {
+                "source_weights": self.before,
+                "onnx_weights": self.after,
+                "onnx_folder": self.folder,
+                "packed_folder": self.packed,
+            },
             "parity": None if self.report is None else self.report.to_json(),
             "prompt": self.prompt,
             "sample": self.sample,
@@ -145,7 +155,11 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
                 raise RejectedError(found)
             (work / "onnx" / PARITY_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
             manifest.with_files(work / "onnx").with_scores(report.scores).write(work / "onnx")
-        for path in (work / "onnx").iterdir():
+        final = work / "onnx"
+        if job.pack:
+            packed = pack_folder(final, work / "packed", progress=progress)
+            final, found = work / "packed", replace(found, packed=sum(e.bytes for e in packed.files.values()))
+        for path in final.iterdir():
             path.rename(scratch / path.name)
         shutil.rmtree(work)
     return found

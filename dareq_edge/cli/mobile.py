@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dareq_edge.errors import ArtifactError, ExportError, SpecError
 from dareq_edge.folders import new_folder
-from dareq_edge.manifest import Manifest
+from dareq_edge.manifest import Manifest, refuse_packed
 
 if TYPE_CHECKING:
     from dareq_runtime import OnnxModel
@@ -68,6 +68,7 @@ def _refuse(manifest: Manifest, folder: Path) -> None:
     """Refuse what the format cannot hold without losing what makes it fast."""
     from dareq_runtime.ort_format import SUFFIX
 
+    refuse_packed(folder)
     if manifest.graph.endswith(SUFFIX):
         raise SpecError(f"{folder} is in ORT format already; give the folder that dareq-edge export wrote")
     if manifest.profile != "native":

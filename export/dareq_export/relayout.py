@@ -18,7 +18,7 @@ import onnx
 
 from dareq_edge.errors import SpecError
 from dareq_edge.folders import inside, new_folder
-from dareq_edge.manifest import NAME, Manifest
+from dareq_edge.manifest import NAME, Manifest, refuse_packed
 from dareq_export.clients import browser_config
 from dareq_export.profiles import PROFILES
 
@@ -47,6 +47,7 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
         raise SpecError(
             f"{source} holds a {manifest.kind}, no ONNX model; give a folder that dareq-edge export wrote"
         )
+    refuse_packed(source)
     if manifest.graph == NAMES.graph:
         raise SpecError(f"{source} has the file names of transformers.js already; use it as it is")
     manifest.verify(source)

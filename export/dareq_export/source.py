@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from dareq_edge.errors import CheckpointError
 from dareq_edge.folders import inside
+from dareq_edge.manifest import refuse_packed
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
 
@@ -41,7 +42,9 @@ class QuantizedSource:
 
         Raises:
             CheckpointError: The folder is not a quantized checkpoint, or a file is missing or corrupt.
+            SpecError: It is packed.
         """
+        refuse_packed(folder)
         config = _read_json(folder / "config.json")
         plan = (config.get("quantization_config") or {}).get("plan")
         if not plan:

@@ -8,6 +8,7 @@ from typing import Literal
 from dareq_edge.errors import SpecError
 from dareq_runtime.folder import read_folder, read_manifest
 from dareq_runtime.model import OnnxModel
+from dareq_runtime.packed import decode_weights
 from dareq_runtime.presets import DEFAULT, Preset, cores
 from dareq_runtime.scorer import CHUNK
 from dareq_runtime.session import Compute, Graph, open_graph, session_options
@@ -31,14 +32,15 @@ def load(
     chunk: int | None = None,
     preset: Preset = DEFAULT,
 ) -> OnnxModel:
-    """Open an exported folder.
+    """Open an exported folder, packed or not.
 
     Args:
-        folder: A folder that ``dareq-edge export`` wrote.
+        folder: A folder that ``dareq-edge export`` or ``dareq-edge pack`` wrote.
         compute: "int8" as shipped, or "fp32": the same weights in exact arithmetic, for checks; slow.
         threads: Threads within an operator; "measured" tries several for a few steps (up to about three seconds)
             and takes the fastest; ``None`` leaves it to the preset.
-        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case.
+        verify: Compare every file's sha256 with dareq.json; sizes are compared in any case, and the checksums of a
+            packed folder's frames.
         chunk: Tokens per forward pass when reading prompts; ``None`` takes ``PROMPT_CHUNK``, or ``CHUNK`` for an
             older graph that gives the logits of all of them.
         preset: What the session optimises for: "latency", "memory", "battery" or "mobile".
@@ -57,14 +59,18 @@ def load(
     manifest = read_manifest(path)
     with verified(manifest, path, hashes=verify):
         facts = read_folder(path, manifest)
+        weights = decode_weights(path, manifest) if manifest.packed else None
 
         def open_with(count: int | None) -> Graph:
             settings = manifest.sessions[compute]
-            return open_graph(facts.graph, compute=compute, threads=count, preset=preset, settings=settings)
+            return open_graph(
+                facts.graph, compute=compute, threads=count, preset=preset, settings=settings, weights=weights
+            )
 
-        if threads != "measured":
+        beside = threads != "measured" and weights is None
+        if beside:
             graph = open_with(number)
-    if threads == "measured":  # only now, when nothing else runs beside it
-        graph = open_with(measured_threads(open_with, cores()))
+    if not beside:  # threads are measured when nothing else runs; decoded weights are used when they are known good
+        graph = open_with(measured_threads(open_with, cores()) if threads == "measured" else number)
     chunk = chunk or (PROMPT_CHUNK if graph.keeps else CHUNK)
     return OnnxModel(facts, graph, f"onnx {compute} compute", chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +12,9 @@ import onnxruntime as ort
 from dareq_edge.errors import ArtifactError, SpecError
 from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
 from dareq_runtime.presets import DEFAULT, Preset, find_preset
+
+if TYPE_CHECKING:
+    from dareq_runtime.packed import Weights
 
 Compute = Literal["int8", "fp32"]
 """int8: as shipped, MatMulNBits at accuracy level 4. fp32: the same file in exact arithmetic. In the native profile
@@ -64,6 +67,7 @@ def open_graph(
     threads: int | None = None,
     preset: Preset = DEFAULT,
     settings: SessionSettings | None = None,
+    weights: Weights | None = None,
 ) -> Graph:
     """Open an exported graph on the CPU.
 
@@ -73,6 +77,7 @@ def open_graph(
         threads: Threads within an operator; ``None`` takes the preset's share of the cores.
         preset: See ``presets``.
         settings: The folder's own for this compute level; ``None``: those of the native profile.
+        weights: The graph and its external data from memory, see ``packed``; then ``model`` is a name for messages.
 
     Raises:
         SpecError: An option has an unknown value.
@@ -80,7 +85,10 @@ def open_graph(
     """
     options = session_options(compute, threads, preset, settings)
     try:
-        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        given = weights.give(options) if weights is not None else ()
+        source = str(model) if weights is None else weights.model
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        del given  # onnxruntime has its copies now
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ArtifactError(
             f"onnxruntime {ort.__version__} cannot load {model} ({first_line(error)}); export the folder again"

@@ -34,6 +34,9 @@ def deploy(
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     profile: options.Profile = "native",
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Entropy-code the finished folder, as dareq-edge pack does.")
+    ] = False,
     cache_bits: options.Cache = "32",
     dataset: options.Dataset = None,
     text: options.TextFile = None,
@@ -64,6 +67,7 @@ def deploy(
       dareq-edge deploy ./my-opt --out int4 --group-size 64 --dataset wikitext-2-raw-v1 --max-tokens 100000
       dareq-edge deploy ./stories260k --out int4 --tokens eval_tokens.npy --json
       dareq-edge deploy ./my-opt --out int4 --recipe rtn --no-eval
+      dareq-edge deploy ./my-opt --out int4-packed --pack
     """
     from dareq_edge.cli.deployment import Job
     from dareq_edge.plan import QuantOptions
@@ -91,6 +95,7 @@ def deploy(
         threads=threads,
         profile=profile,
         cache_bits=cache_bits,
+        pack=pack,
     )
     run_job(job, as_json=json)
 
@@ -120,6 +125,8 @@ def _show(found: Deployment, *, as_json: bool) -> None:
     from dareq_edge.cli.tables import parity_table, size_table
 
     rows = [("source weights", found.before), ("ONNX weights", found.after), ("ONNX folder", found.folder)]
+    if found.packed is not None:
+        rows.append(("packed folder", found.packed))
     shown: list[RenderableType] = [size_table(rows)]
     if found.report is not None:
         shown.append(parity_table(found.report))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dareq_edge.errors import ArtifactError
 from dareq_edge.folders import inside
-from dareq_runtime.bench.protobuf import fields, parts, text, varints
+from dareq_edge.packed import SUFFIX
+from dareq_runtime.protobuf import fields, parts, text, varints
 
 _LOOKUPS = {"Gather", "GatherBlockQuantized", "RotaryEmbedding", "GroupQueryAttention", "Shape"}
 _VIEWS = {"Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten"}
@@ -38,7 +39,7 @@ class GraphWeights:
 
     Attributes:
         read_bytes: Read whole on every pass.
-        files: The graph's file and every file of weights it names.
+        files: The graph's file and every file of weights it names, or the container that holds one.
     """
 
     read_bytes: int
@@ -62,12 +63,18 @@ def graph_weights(path: Path) -> GraphWeights:
         graph = _read(memoryview(data))
     except (ValueError, IndexError) as error:
         raise ArtifactError(f"{path} is not an ONNX model; copy or export the folder again") from error
-    files = [path, *(inside(path.parent, name) for name in sorted(graph.files))]
+    files = [path, *(_stored(inside(path.parent, name)) for name in sorted(graph.files))]
     for file_ in files:
         if not file_.is_file():
             raise ArtifactError(f"{file_.name} is missing from {path.parent}; copy or export the folder again")
     read = sum(graph.initializers[name] for name in _used_whole(graph))
     return GraphWeights(read, tuple(files))
+
+
+def _stored(file: Path) -> Path:
+    """A file, or its container in a packed folder."""
+    container = file.with_name(file.name + SUFFIX)
+    return container if container.is_file() and not file.is_file() else file
 
 
 def _used_whole(graph: _Graph) -> set[str]:

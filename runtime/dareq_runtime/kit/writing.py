@@ -15,8 +15,10 @@ import numpy as np
 import dareq_edge
 from dareq_edge.folders import inside, new_file, new_folder
 from dareq_edge.manifest import NAME, FileEntry, Manifest, mismatch
+from dareq_edge.packed import unpack_folder
 from dareq_edge.progress import Progress, silent
 from dareq_edge.report import ScoreReport
+from dareq_runtime.folder import read_manifest
 from dareq_runtime.kit import cpus, layout
 from dareq_runtime.kit.archive import Add, add_to_folder, add_to_zip
 from dareq_runtime.kit.layout import COMPUTES, Kit, KitModel
@@ -66,10 +68,11 @@ class Job:
 def write_kit(folder: Path, out: Path, job: Job, *, overwrite: bool = False, progress: Progress = silent) -> Written:
     """Write a kit, whole or not at all.
 
-    The host's references are measured here, with int8 and with fp32 compute, one session open at a time.
+    The host's references are measured here, with int8 and with fp32 compute, one session open at a time. A kit holds
+    the unpacked model, because validate.py has no decoder.
 
     Args:
-        folder: A folder that ``dareq-edge export`` wrote, of any profile; it is verified.
+        folder: A folder that ``dareq-edge export`` wrote, of any profile, packed or not; it is verified.
         out: Folder to create, or a zip if the name ends in ".zip".
         job: What is predicted.
         overwrite: Replace ``out`` if it exists.
@@ -81,7 +84,11 @@ def write_kit(folder: Path, out: Path, job: Job, *, overwrite: bool = False, pro
         SpecError: ``out`` exists, or a window is longer than the model's context.
     """
     with _new(out, overwrite=overwrite) as (scratch, add), tempfile.TemporaryDirectory(dir=scratch) as place:
-        work = Path(place)
+        work = Path(place) / "work"
+        work.mkdir()
+        if read_manifest(folder).packed:
+            unpack_folder(folder, Path(place) / "unpacked", progress=progress)
+            folder = Path(place) / "unpacked"
         kit, manifest = _measure(folder, work, job, progress)
         kit = replace(kit, files=_copy(folder, manifest, work, add, progress))
         content = (json.dumps(kit.to_json(), indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,61 @@
+"""The header of a safetensors file, with the standard library.
+
+    bytes 0-7   n, little-endian
+    bytes 8-    n bytes of JSON: {NAME: {"dtype": "U8", "shape": [N, K], "data_offsets": [first, end]}, …}
+
+``data_offsets`` count from the byte after the JSON. Format: safetensors' README, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dareq_edge.errors import ArtifactError
+
+LARGEST = 100_000_000
+"""Bytes of the longest header that safetensors itself accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of the file.
+
+    Attributes:
+        dtype: safetensors' name, e.g. "U8".
+        shape: Of the tensor.
+        offset: First byte in the file.
+        nbytes: Its bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by name.
+
+    Raises:
+        ArtifactError: The file is no safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= min(LARGEST, path.stat().st_size - 8):
+            raise ArtifactError(f"{path} is not a safetensors file; quantize the checkpoint again")
+        text = file.read(length)
+    try:
+        return {k: _tensor(v, 8 + length) for k, v in json.loads(text).items() if k != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} has a damaged header ({error}); quantize the checkpoint again") from error
+
+
+def _tensor(record: dict[str, Any], start: int) -> StoredTensor:
+    first, end = record["data_offsets"]
+    shape = tuple(int(d) for d in record["shape"])
+    if not 0 <= first <= end:
+        raise ValueError(f"data_offsets {first}, {end}")
+    return StoredTensor(str(record["dtype"]), shape, start + first, end - first)
