@@ -84,6 +84,18 @@ class PackedEntry:
     bytes: int
     sha256: str
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PackedEntry:
+        """From its record; the size is computed with before anything vouches for it.
+
+        Raises:
+            TypeError: A key is missing or unknown, or a value of another type.
+        """
+        entry = cls(**data)
+        if type(entry.bytes) is not int or not isinstance(entry.container, str) or entry.bytes < 0:
+            raise TypeError(f"packed {entry}")
+        return entry
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -166,7 +178,7 @@ class Manifest:
                 files={k: FileEntry(**v) for k, v in data["files"].items()},
                 pieces={k: tuple(v) for k, v in data.get("pieces", {}).items()},
                 scores={k: ScoreReport.from_json(v) for k, v in data["scores"].items()},
-                packed={k: PackedEntry(**v) for k, v in data.get("packed", {}).items()},
+                packed={k: PackedEntry.from_json(v) for k, v in data.get("packed", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{folder / NAME} lacks or mistypes {error}; write the folder again") from error

@@ -36,7 +36,7 @@ def pack_folder(
         The manifest, as written to ``out/dareq.json``.
 
     Raises:
-        SpecError: The folder is packed already, is in ORT format, or ``out`` exists.
+        SpecError: The folder is packed already, is in ORT format, has no tensors, or ``out`` exists.
         ArtifactError: The folder is not ours, incomplete or modified; or the disk is full.
     """
     manifest = Manifest.read(folder)
@@ -66,6 +66,8 @@ def _packable(manifest: Manifest, folder: Path) -> list[str]:
     if manifest.packed:
         raise SpecError(f"{folder} is packed already; use it as it is, or unpack it with dareq-edge unpack")
     names = sorted({t.file for t in manifest.tensors.values()})
+    if not names:
+        raise SpecError(f"{NAME} in {folder} names no tensor, so there is nothing to pack; use the folder as it is")
     if manifest.kind == "onnx" and manifest.graph in names:
         raise SpecError(f"{folder} is in ORT format, which is not packed; pack the folder it was made from")
     missing = [name for name in names if name not in manifest.files]

@@ -37,6 +37,8 @@ def unpack_folder(folder: Path, out: Path, *, overwrite: bool = False, progress:
     if not manifest.packed:
         raise SpecError(f"{folder} is not packed; use it as it is")
     manifest.verify(folder)
+    if NAME not in manifest.packed:
+        raise ArtifactError(f"{NAME} in {folder} does not say where its original is; pack the folder again")
     total = sum(entry.bytes for entry in manifest.packed.values())
     containers = {entry.container for entry in manifest.packed.values()}
     done = 0
