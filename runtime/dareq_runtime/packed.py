@@ -2,11 +2,14 @@
 
 onnxruntime takes weights from memory in two ways, and copies them in both (1.26 to 1.32): whole files
 (``add_external_initializers_from_files_in_memory``) and tensors (``add_external_initializers``). Measured on an
-OPT-125m shape of 8-bit codes, 122 MB: with files the process grows to 385 MB and stays at 226, because their copies
-come from the heap, which glibc does not give back; with tensors to 334 MB and 176. So tensors it is, and files for
-what numpy has no type for: int4 of the portable and web profiles. Either copy is made while the session is opened,
-and the decoded buffers can go right after. A third way, ``add_initializer``, would copy nothing, but then the
-buffers stay beside the kernels' packed copies for good, and onnxruntime insists on a file that is not there.
+OPT-125m shape of 8-bit codes, 122 MiB: with files the process grows by 385 MiB and 226 stay, because their copies
+come from the heap, which glibc does not give back; with tensors by 334 and 176 (unpacked, mapped: 173 and 136). So
+tensors it is, and files for what numpy has no type for: int4 of the portable and web profiles. Either copy is made
+while the session is opened, and the decoded buffers can go right after.
+
+What does not work: ``add_initializer``, which would copy nothing, insists on the file that is not there, and would
+keep the buffers beside the kernels' packed copies for good; values that own their memory (DLPack) are held as long as
+the session; a file in memory alone (memfd) is refused as lying outside of the model's folder.
 """
 
 from __future__ import annotations

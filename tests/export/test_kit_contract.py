@@ -14,6 +14,7 @@ import dareq_runtime
 import tolerances
 from dareq_edge.cli.mobile import package
 from dareq_edge.hf import DareqConfig
+from dareq_edge.packed import pack_folder
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export_onnx
 from dareq_runtime.kit.judging import judge
@@ -31,12 +32,18 @@ def _converted(checkpoint: Path, out: Path) -> object:
     return package(out.with_name("before"), out)
 
 
+def _packed(checkpoint: Path, out: Path) -> object:
+    export_onnx(checkpoint, out.with_name("before"))
+    return pack_folder(out.with_name("before"), out)
+
+
 KINDS: dict[str, Callable[[Path, Path], object]] = {
     "native": _exported(),
     "8-bit cache": _exported(cache_ranges=dareq_runtime.cache_ranges),
     "portable": _exported(profile="portable"),
     "web": _exported(profile="web"),
     "mobile": _converted,
+    "packed": _packed,
 }
 GROUPED = LlamaConfig(  # fewer heads of keys than of queries, rotary positions, no position table
     vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8,

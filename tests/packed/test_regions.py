@@ -87,5 +87,5 @@ def test_safetensors_are_read_by_their_own_header(tmp_path: Path) -> None:
 )
 def test_what_is_no_header_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(ArtifactError, match="x.safetensors"):
+    with pytest.raises(ArtifactError, match=r"x\.safetensors"):
         read_header(tmp_path / "x.safetensors")
