@@ -92,7 +92,7 @@ def quantize(
     n, k = weight.shape
     codes = np.empty((n, k), dtype=np.uint8)
     scales = np.empty((n, spec.groups(k)), dtype=np.float32)
-    for rows in _row_blocks(n, k):
+    for rows in row_blocks(n, k):
         block = weight.detach()[rows].float()
         for columns, groups, length in column_blocks(k, spec):
             segments = block[:, columns].reshape(-1, length).contiguous()
@@ -103,6 +103,24 @@ def quantize(
     return QuantizedTensor(codes, scales, spec)
 
 
+def encode_rows(weight: torch.Tensor, scales: torch.Tensor, spec: QuantSpec, rounding: Round) -> QuantizedTensor:
+    """Choose codes for given scales, per channel.
+
+    Args:
+        weight: Floating [N, K] on any device, finite.
+        scales: float32 [N], as ``stored_scales`` made them.
+        spec: How the matrix is quantized: per channel.
+        rounding: How quotients become codes.
+
+    Returns:
+        The quantized matrix, in host memory.
+    """
+    codes = np.empty(tuple(weight.shape), dtype=np.uint8)
+    for rows in row_blocks(*codes.shape):
+        codes[rows] = _encode(weight.detach()[rows].float(), scales[rows], spec, rounding).cpu().numpy()
+    return QuantizedTensor(codes, scales[:, None].cpu().numpy(), spec)
+
+
 def _encode(segments: torch.Tensor, scales: torch.Tensor, spec: QuantSpec, rounding: Round) -> torch.Tensor:
     """Codes uint8 [R, L] of the nearest representable values."""
     q = rounding(segments, scales[:, None])
@@ -110,7 +128,8 @@ def _encode(segments: torch.Tensor, scales: torch.Tensor, spec: QuantSpec, round
     return q.clamp_(-zero, zero - 1).add_(zero).to(torch.uint8)
 
 
-def _row_blocks(n: int, k: int) -> Iterator[slice]:
+def row_blocks(n: int, k: int) -> Iterator[slice]:
+    """Rows of a matrix [N, K], a bounded number of weights at a time."""
     step = max(1, _CHUNK // k)
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
