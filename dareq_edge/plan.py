@@ -16,7 +16,7 @@ from torch import nn
 from dareq_edge.embeddings import check_lookup
 from dareq_edge.errors import SpecError, UnsupportedArchitectureError
 from dareq_edge.matrix import LINEARS, embed_scale
-from dareq_edge.quantizers import Quantizer, build
+from dareq_edge.quantizers import Quantizer, build, check_form
 from dareq_edge.spec import QuantSpec, ScaleDtype
 
 Entropy = Literal["density", "probability"]
@@ -42,7 +42,7 @@ class QuantOptions:
         position_bits: Bits of every other embedding, i.e. of learned positions (4 or 8); ``None`` keeps them float.
 
     Raises:
-        SpecError: A value cannot work, or the method does not exist.
+        SpecError: A value cannot work, or the method does not exist, or not in this form.
     """
 
     bits: int = 4
@@ -69,6 +69,11 @@ class QuantOptions:
             raise SpecError(f"skip is {skip!r}; use a list of name patterns, e.g. ['*.fc2']")
         object.__setattr__(self, "skip", tuple(skip))
         _ = self.spec, self.quantizer()
+        check_form(self.method, self.spec)
+        if self.table_bits is not None:
+            check_form(self.method, self.table_spec)
+        if self.position_bits is not None:
+            check_form(self.method, self.position_spec)
 
     @property
     def spec(self) -> QuantSpec:

@@ -306,10 +306,7 @@ def test_the_embedded_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         == 0
     )
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines() if "/4 " in line] == [
-        "rtn@channel/4",
-        "rtn@32/4",
-        "hqq@64/4",
-    ]
+    named = [line.split()[0] for line in shown.splitlines() if "/4 " in line]
+    assert named == 2 * ["rtn@channel/4", "rtn@32/4", "hqq@64/4"]  # scores, then sizes
     assert "failed" not in shown
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -29,12 +29,13 @@ def check_plot(path: Path) -> None:
         raise SpecError(f"there is no folder {path.parent} for --plot {path.name}; create it first")
 
 
-def draw(found: Comparison, path: Path) -> None:
+def draw(found: Comparison, path: Path, *, coded: bool = False) -> None:
     """Draw every row that did not fail, on the pooled text.
 
     Args:
         found: The comparison.
         path: A .png or .svg file.
+        coded: Bytes are those with matrices coded, where a row has them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,8 +51,8 @@ def draw(found: Comparison, path: Path) -> None:
     base = found.reference[text].ppl
     highest = base
     for i, (family, rows) in enumerate(families.items()):
-        rows.sort(key=lambda row: row.production().weight_bytes)
-        sizes = [row.production().weight_bytes / 1e6 for row in rows]
+        rows.sort(key=lambda row: _bytes(row, coded=coded))
+        sizes = [_bytes(row, coded=coded) / 1e6 for row in rows]
         scores = [row.summary(text) for row in rows]
         errors = [base * s.delta_stderr for s in scores]
         color, values = f"C{i % 10}", [s.ppl for s in scores]
@@ -65,10 +66,16 @@ def draw(found: Comparison, path: Path) -> None:
     if highest > _WIDE * base:
         axes.set_yscale("log")
     axes.margins(x=0.1)
-    axes.set_xlabel("weights, MB (10⁶ bytes)")
+    axes.set_xlabel(f"weights, MB (10⁶ bytes{', matrices coded' if coded else ''})")
     axes.set_ylabel(f"perplexity ({text}; error of the difference to fp32)")
     axes.set_title(f"{Path(found.model).name}, {found.reference[text].tokens:,} tokens", fontsize=10)
     axes.grid(alpha=0.3)
     if families:
         axes.legend(fontsize=8)
     figure.savefig(path)
+
+
+def _bytes(row: Row, *, coded: bool) -> int:
+    """Of all weights; coded, if asked for and known."""
+    made = row.production()
+    return made.coded_bytes if coded and made.coded_bytes is not None else made.weight_bytes

@@ -74,6 +74,7 @@ def make_subjects(variants: Sequence[Variant], base: QuantOptions, choice: Recip
         used |= set(given)
         _content(given.get("calibration"))  # refuses a missing file
         made = _seeded(variant, given, seeds, choice.seed or 0, seeded="seed" in known)
+        made[0][1].options(options)  # refuses a form that the recipe does not have
         subjects.append(Subject(variant, options, made, storable=True))
     for name in sorted(set(choice.settings) - used):
         raise SpecError(f"--{name.replace('_', '-')} was given but no recipe of this comparison has that setting")

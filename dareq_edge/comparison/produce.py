@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ import torch
 from transformers.utils import logging
 
 from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.comparison.coded import coded_size
 from dareq_edge.comparison.floats import linear_modules, write_dequantized
 from dareq_edge.comparison.records import Production
 from dareq_edge.dequantized import Dequantizer
@@ -134,19 +135,22 @@ def _fill(order: Order, progress: Progress) -> Production:
             progress=progress,
         )
         model = checkpoint.empty_model(trust_remote_code=order.trust_remote_code)
-        entries = [manifest.tensors[f"{name}.weight"] for name in linear_modules(model, order.options)]
+        linears = linear_modules(model, order.options)
+        entries = [manifest.tensors[f"{name}.weight"] for name in linears]
         size = sum(t.bytes for t in manifest.tensors.values() if t.shares is None)
         bits = 8 * sum(t.bytes for t in entries) / sum(t.shape[0] * t.shape[1] for t in entries)
-    else:
-        size, bits = write_dequantized(
-            checkpoint,
-            order.out,
-            order.options,
-            cast("Dequantizer", order.method),
-            trust_remote_code=order.trust_remote_code,
-            progress=progress,
-        )
-    return Production(time.perf_counter() - start, peak_resident(), base, size, bits)
+        made = Production(time.perf_counter() - start, peak_resident(), base, size, bits)
+        coded = coded_size(order.out, linears, progress)
+        return replace(made, coded_bytes=coded[0], coded_bits_per_weight=coded[1])
+    size, bits = write_dequantized(
+        checkpoint,
+        order.out,
+        order.options,
+        cast("Dequantizer", order.method),
+        trust_remote_code=order.trust_remote_code,
+        progress=progress,
+    )
+    return Production(time.perf_counter() - start, peak_resident(), base, round(size), bits)
 
 
 def peak_resident() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -66,6 +66,9 @@ class Production:
         base_bytes: Resident in it before the work began: interpreter and libraries.
         weight_bytes: Of all tensors of the checkpoint, embedding and head included, in this method's own form.
         bits_per_weight: Of the quantized linear layers, scales included.
+        coded_bytes: ``weight_bytes`` with every quantized matrix as a container holds it; ``None`` for a method that
+            is only dequantized, and in records of older versions.
+        coded_bits_per_weight: Of the quantized linear layers in a container, scales included; ``None`` likewise.
     """
 
     seconds: float
@@ -73,6 +76,8 @@ class Production:
     base_bytes: int
     weight_bytes: int
     bits_per_weight: float
+    coded_bytes: int | None = None
+    coded_bits_per_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +152,15 @@ class Row:
     def production(self) -> Production:
         """Means over runs; the largest for memory."""
         made = [run.production for run in self.runs]
+        size = _mean([p.coded_bytes for p in made])
         return Production(
             statistics.fmean(p.seconds for p in made),
             max(p.peak_bytes for p in made),
             max(p.base_bytes for p in made),
             round(statistics.fmean(p.weight_bytes for p in made)),
             statistics.fmean(p.bits_per_weight for p in made),
+            None if size is None else round(size),
+            _mean([p.coded_bits_per_weight for p in made]),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -167,6 +175,12 @@ class Row:
             "production": asdict(self.production()) if self.runs else None,
             "runs": [run.to_json() for run in self.runs],
         }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, if every run has one."""
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A plug-in module defines ``QUANTIZER``, a frozen dataclass of the method's hyper-parameters whose instances are
 called as ``quantizer(weight, spec, name)``. It chooses scales and codes and nothing else: no packing, no files, no
 names. All plug-ins share the same answers to awkward input (see ``_grid``): NaN and infinity are an error that
-names the tensor, an all-zero row (or group) gets scale 1 and zero codes.
+names the tensor, an all-zero row (or group) gets scale 1 and zero codes. A method that exists in some forms only has,
+beside ``QUANTIZER``, ``takes(spec) -> bool`` and ``FORMS``, a few words that say which.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Quantizer(Protocol):
 
         Raises:
             CheckpointError: The weight is not a floating-point matrix, or holds NaN or infinity.
+            SpecError: The method does not exist in this form, see ``takes``.
         """
         ...
 
@@ -43,6 +45,32 @@ class Quantizer(Protocol):
 def names() -> list[str]:
     """Names of all quantizers, without importing them."""
     return available(__name__)
+
+
+def takes(method: str, spec: QuantSpec) -> bool:
+    """Whether a method exists in a form.
+
+    Raises:
+        SpecError: No such method.
+    """
+    rule = getattr(load(__name__, method), "takes", None)
+    return rule is None or bool(rule(spec))
+
+
+def check_form(method: str, spec: QuantSpec, name: str = "") -> None:
+    """Refuse a form that a method does not exist in.
+
+    Args:
+        method: Plug-in name.
+        spec: The form.
+        name: What is to be quantized, for the message.
+
+    Raises:
+        SpecError: It does not, or there is no such method.
+    """
+    if not takes(method, spec):
+        forms = load(__name__, method).FORMS
+        raise SpecError(f"{name and f'{name}: '}{method} has {forms}, not {spec.bits} bits, {spec.scheme}; use those")
 
 
 def build(method: str, parameters: Mapping[str, object] | None = None) -> Quantizer:

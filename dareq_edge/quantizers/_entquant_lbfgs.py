@@ -29,7 +29,7 @@ class _Int8(torch.autograd.Function):
         return x.round().clamp(-128, 127)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return gradient
 
 
@@ -41,7 +41,7 @@ class _Float8(torch.autograd.Function):
         return x.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return gradient
 
 
@@ -81,9 +81,7 @@ def _solve(
 ) -> torch.Tensor:
     """One run: float32 [R, 1]; NaN if a loss was. ``share``: all rows over these."""
     log_scale = torch.nn.Parameter(torch.log2(start))
-    solver = torch.optim.LBFGS(
-        [log_scale], lr=rate, max_iter=500, history_size=100, line_search_fn="strong_wolfe"
-    )
+    solver = torch.optim.LBFGS([log_scale], lr=rate, max_iter=500, history_size=100, line_search_fn="strong_wolfe")
     size = torch.linalg.vector_norm(w, ord=1) + 1e-6
     code, weight_of_code = (_Float8, 4.0) if float8 else (_Int8, 1 / 128)
 
@@ -91,15 +89,15 @@ def _solve(
         solver.zero_grad()
         q: torch.Tensor = code.apply(w.ldexp(-log_scale))  # type: ignore[no-untyped-call]
         error = torch.linalg.vector_norm(q * torch.ones_like(log_scale).ldexp(log_scale) - w, ord=1) / size
-        found = error + lam / share * (q.abs() * weight_of_code).mean()
-        found.backward()
+        found: torch.Tensor = error + lam / share * (q.abs() * weight_of_code).mean()
+        found.backward()  # type: ignore[no-untyped-call]
         if bool(found.isnan()):
             raise FloatingPointError
         return found
 
     try:
         with torch.enable_grad():
-            solver.step(loss)
+            solver.step(loss)  # type: ignore[no-untyped-call]
     except FloatingPointError:
         return torch.full_like(start, torch.nan)
     return torch.exp2(log_scale.detach())

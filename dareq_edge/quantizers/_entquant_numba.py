@@ -64,13 +64,13 @@ def _row(w: NDArray[np.float32], scale: float, pull: float, float8: bool) -> flo
 @compiled()
 def _sums(w: NDArray[np.float32], scale: np.float32, float8: bool) -> tuple[float, float, float]:
     """Error, live and edge as ``_entquant_torch`` has them: float64 of float32 parts."""
-    error, live, edge = 0.0, 0.0, 0.0
+    sums = (0.0, 0.0, 0.0)
     inverse = np.float32(1) / scale
     for start in range(0, len(w), _PART):
         part = w[start : start + _PART]
         found = _float8_part(part, inverse) if float8 else _int8_part(part, inverse)
-        error, live, edge = error + found[0], live + found[1], edge + found[2]
-    return error, live, edge
+        sums = (sums[0] + np.float64(found[0]), sums[1] + np.float64(found[1]), sums[2] + np.float64(found[2]))
+    return sums
 
 
 # What follows rounds by adding and taking away; callees inherit reordering unless they refuse it.

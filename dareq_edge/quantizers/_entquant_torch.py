@@ -1,4 +1,4 @@
-"""The closed form's refinement in torch, for weights that are not on the CPU; ``_entquant_numba`` does the same there.
+"""The closed form's refinement in torch, for weights not on the CPU; ``_entquant_numba`` does the same there.
 
 For the scale s of one row and x = w / s with codes q, three sums over the row, in units of s:
 
@@ -7,9 +7,9 @@ For the scale s of one row and x = w / s with codes q, three sums over the row, 
 * edge C: |q| of clipped weights.
 
 The published objective |s q - w|_1 / |W|_1 + lambda mean|q| / 128 has, with rounding passed straight through, the
-derivative E - C - (p / s) A by log s, times a constant, where p = lambda / 128 * mean|W|: rows meet only in p. At high
-rates E is K / 4 and A is K mean|x|, which gives the closed form; from there s is multiplied by the square root of
-((p / s) A + C) / E, inside a bracket. The published gradient also passes through clipping, which would count a
+derivative E - C - (p / s) A by log s, times a constant, where p = lambda / 128 * mean|W|: rows meet only in p. At
+high rates E is K / 4 and A is K mean|x|, which gives the closed form; from there s is multiplied by the square root
+of ((p / s) A + C) / E, inside a bracket. The published gradient also passes through clipping, which would count a
 clipped weight as one that a smaller scale serves better; here it counts as what it is.
 """
 

@@ -11,16 +11,14 @@ times the mean magnitude of the codes, the proxy for their entropy; about 4, 3 a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 
 from dareq_edge.errors import SpecError
 from dareq_edge.qtensor import QuantizedTensor
-from dareq_edge.quantizers import _float8, _grid
+from dareq_edge.quantizers import _float8, _grid, check_form
 from dareq_edge.quantizers._entquant_lbfgs import optimize
 from dareq_edge.quantizers._entquant_rows import Magnitudes, closed_form
 from dareq_edge.quantizers._rate import entropy_bits, solve
@@ -34,6 +32,7 @@ Codes = Literal["int8", "float8"]
 LAMBDA = 14.5
 """The published setting for about 3 bits."""
 
+FORMS = "8-bit codes per channel (bits=8, group_size=None; target_bits says what they are coded in)"
 _NEAR = 0.005  # bits
 
 
@@ -73,11 +72,7 @@ class EntQuant:
         Raises:
             SpecError: The spec is not 8 bits per channel.
         """
-        if not takes(spec):
-            raise SpecError(
-                f"{name}: entquant has 8-bit codes per channel, not {spec.bits} bits, {spec.scheme}; use bits=8 and "
-                "group_size=None, and target_bits for the size"
-            )
+        check_form("entquant", spec, name)
         _grid.check(weight, name)
         sizes = Magnitudes.of(weight)
         if self.target_bits is None:
@@ -99,9 +94,7 @@ class EntQuant:
         """
         return self._at(lam, rows, Magnitudes.of(rows, whole), spec, name)
 
-    def _at(
-        self, lam: float, weight: torch.Tensor, sizes: Magnitudes, spec: QuantSpec, name: str
-    ) -> QuantizedTensor:
+    def _at(self, lam: float, weight: torch.Tensor, sizes: Magnitudes, spec: QuantSpec, name: str) -> QuantizedTensor:
         float8 = self.codes == "float8"
         if self.scale == "closed_form":
             scales = closed_form(weight, sizes, lam, float8=float8)

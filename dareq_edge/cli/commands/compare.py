@@ -38,6 +38,7 @@ Out = Annotated[
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the checkpoints in it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget the finished rows in it.")]
+PlotCoded = Annotated[bool, typer.Option("--plot-coded", help="Bytes in the plot are those of coded matrices.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw perplexity against bytes: .png or .svg.")]
 
 
@@ -63,6 +64,7 @@ def compare(
     keep: Keep = False,
     overwrite: Overwrite = False,
     plot: Plot = None,
+    plot_coded: PlotCoded = False,
     threads: options.Threads = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -91,6 +93,8 @@ def compare(
         raise DataError("there is no text to compare on; give --text FILE or --tokens FILE.npy")
     if out is None and (keep or overwrite):
         raise SpecError("--keep and --overwrite are about the folder of --out, which is not given")
+    if plot_coded and plot is None:
+        raise SpecError("--plot-coded is about the plot of --plot, which is not given")
     if plot is not None:
         check_plot(plot)
     size = options.group_size(group_size)
@@ -118,6 +122,6 @@ def compare(
     if plot is not None:
         from dareq_edge.cli.plot import draw
 
-        draw(found, plot)
+        draw(found, plot, coded=plot_coded)
     if found.failed:
         raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""EntQuant over all matrices: 8-bit codes of low entropy, which a container holds in 2 to 4 bits.
+
+See ``dareq_edge.quantizers.entquant`` for the method. One lambda serves all linears, as published. The token table,
+the head and position tables, which the published code leaves alone, are float or 8 bits as the options say; in 8 bits
+they go through the same quantizer with a lambda of their own. Not here: the published fallback to plain 8 bits for
+layers with super weights, which needs activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from dareq_edge.errors import SpecError
+from dareq_edge.matrix import matrix_of
+from dareq_edge.plan import QuantOptions, output_head
+from dareq_edge.progress import Progress
+from dareq_edge.quantizers.entquant import LAMBDA, Codes, EntQuant, Scale
+from dareq_edge.recipes import Change, Source
+from dareq_edge.recipes._coded_rate import find_lambda
+
+
+@dataclass(frozen=True, slots=True)
+class EntQuantRecipe:
+    """See the module.
+
+    Attributes:
+        lam: lambda of the linears; ``None`` is 14.5 (about 3 bits), or what ``target_bits`` asks for.
+        target_bits: Bits per weight of the linears in a container, scales included, all together.
+        codes: "int8" or "float8".
+        scale: "closed_form" or "lbfgs"; ``target_bits`` is met with the closed form's scales.
+        table_lam: lambda of 8-bit tables.
+
+    Raises:
+        SpecError: A value cannot work.
+    """
+
+    lam: float | None = None
+    target_bits: float | None = None
+    codes: Codes = "int8"
+    scale: Scale = "closed_form"
+    table_lam: float = 1.0
+
+    def __post_init__(self) -> None:
+        _ = EntQuant(self.scale, self.codes, self.lam, self.target_bits), self._tables
+
+    @property
+    def label(self) -> str:
+        """See ``Recipe``."""
+        return "entquant"
+
+    @property
+    def _tables(self) -> EntQuant:
+        return EntQuant(self.scale, self.codes, self.table_lam)
+
+    def options(self, chosen: QuantOptions) -> QuantOptions:
+        """See ``Recipe``.
+
+        Raises:
+            SpecError: Other bits than 4, which is what is chosen where nothing is, or 8; groups; 4-bit tables.
+        """
+        if chosen.bits not in (4, 8) or chosen.group_size is not None:
+            raise SpecError(
+                f"recipe entquant has 8-bit codes per channel, not {chosen.bits} bits, {chosen.spec.scheme}; for "
+                f"about {chosen.bits} bits per weight on disk use --recipe entquant+target_bits={chosen.bits}, and "
+                "neither --bits nor --group-size"
+            )
+        for name in ("table_bits", "position_bits"):
+            if getattr(chosen, name) == 4:
+                option = f"--{name.replace('_', '-')}"
+                raise SpecError(f"recipe entquant has no 4-bit tables; use {option} 8, which is coded too, or 32")
+        return replace(chosen, method="entquant", bits=8)
+
+    def check(self, source: Source) -> None:
+        """See ``Recipe``; the plan has been checked already."""
+
+    def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
+        """See ``Recipe``."""
+        head = output_head(source.model)
+        owners = {name: source.model.get_submodule(name) for name in source.plan}
+        linears = [n for n, owner in owners.items() if owner is not head and not isinstance(owner, nn.Embedding)]
+        lam = self.lam or LAMBDA
+        if self.target_bits is not None:
+            lam = find_lambda(source, linears, EntQuant(codes=self.codes), self.target_bits, progress)
+        quantizers = dict.fromkeys(owners, self._tables) | dict.fromkeys(
+            linears, EntQuant(self.scale, self.codes, lam)
+        )
+        for done, (module, spec) in enumerate(source.plan.items()):
+            progress("quantizing", done, len(source.plan))
+            target = f"{module}.weight"
+            weight = matrix_of(owners[module], source.tensor(target))
+            yield target, quantizers[module](weight, spec, name=module)
+        progress("quantizing", len(source.plan), len(source.plan))
+
+
+RECIPE = EntQuantRecipe
