@@ -221,6 +221,21 @@ def test_an_interrupted_comparison_goes_on(
     monkeypatch.undo()
 
 
+@pytest.mark.usefixtures("orders")
+def test_rows_of_older_versions_are_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = run(capsys, "rtn,nf4@64", "--out", "rows")["rows"]
+    assert new[0]["production"]["coded_bits_per_weight"] > 0
+    assert new[1]["production"]["coded_bytes"] is None  # no checkpoint of ours holds it
+    record = json.loads((place / "rows" / "rows.json").read_text())
+    for old in record["runs"].values():
+        del old["production"]["coded_bytes"], old["production"]["coded_bits_per_weight"]
+    (place / "rows" / "rows.json").write_text(json.dumps(record))
+    rtn = run(capsys, "rtn,nf4@64", "--out", "rows", "--plot", "curve.svg", "--plot-coded")["rows"][0]
+    assert rtn["production"]["coded_bits_per_weight"] is None
+    assert rtn["mean"] == new[0]["mean"]
+    assert "matrices coded" in (place / "curve.svg").read_text()
+
+
 def test_other_tokens_or_another_model_are_another_row(
     place: Path, capsys: pytest.CaptureFixture[str], orders: list[producing.Order]
 ) -> None:
@@ -262,6 +277,7 @@ def test_a_damaged_ledger_is_refused(place: Path, capsys: pytest.CaptureFixture[
         (["--recipes", "rtn", "--text", "t.txt"], "has no tokenizer", 1),
         (["--recipes", "rtn", "--keep"], "--out, which is not given", 1),
         (["--recipes", "rtn", "--plot", "x.pdf"], "name it .png or .svg", 1),
+        (["--recipes", "rtn", "--plot-coded"], "the plot of --plot, which is not given", 1),
         (["--recipes", "rtn", "--plot", "no/x.png"], "there is no folder no", 1),
         (["--recipes", "rtn", "--seeds", "0"], "Invalid value for '--seeds'", 2),
     ],

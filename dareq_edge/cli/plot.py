@@ -44,7 +44,7 @@ def draw(found: Comparison, path: Path, *, coded: bool = False) -> None:
     families: dict[str, list[Row]] = defaultdict(list)
     for row in found.rows:
         if row.failed is None:
-            families[row.variant.family].append(row)
+            families[row.variant.curve].append(row)
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -59,8 +59,8 @@ def draw(found: Comparison, path: Path, *, coded: bool = False) -> None:
         axes.errorbar(sizes, values, yerr=errors, label=family, marker="o", ms=4, lw=1, capsize=2, color=color)
         offset = (4, 4) if i % 2 == 0 else (4, -10)
         for row, x, s in zip(rows, sizes, scores, strict=True):
-            form = row.variant.form
-            axes.annotate(form, (x, s.ppl), offset, textcoords="offset points", fontsize=7, color=color)
+            point = row.variant.point
+            axes.annotate(point, (x, s.ppl), offset, textcoords="offset points", fontsize=7, color=color)
             highest = max(highest, s.ppl)
     axes.axhline(base, color="black", lw=1, ls="--", label=f"fp32, {found.reference_bytes / 1e6:,.1f} MB")
     if highest > _WIDE * base:

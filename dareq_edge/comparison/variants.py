@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dareq_edge.errors import SpecError
@@ -16,6 +17,8 @@ _FORM = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9_-]*)(:(?P<tier>[a-z0-9_-]+))?(?P<settings>(\+[a-z_]+=[A-Za-z0-9_.-]+)*)"
     r"(@(?P<group>[a-z0-9]+))?(/(?P<bits>[0-9]+))?"
 )
+_SIZING = ("target_bits", "lam")
+"""Settings that decide a recipe's size as bits and group do."""
 _ELSEWHERE = {"tier": "NAME:TIER", "seed": "--seed", "calibration": "--calibration"}
 
 
@@ -45,9 +48,22 @@ class Variant:
 
     @property
     def family(self) -> str:
-        """All but group and bits: what points on one curve have in common."""
+        """All but group and bits."""
+        return self._named(self.settings)
+
+    @property
+    def curve(self) -> str:
+        """All that does not decide the size: what points on one curve have in common."""
+        return self._named([s for s in self.settings if s[0] not in _SIZING])
+
+    @property
+    def point(self) -> str:
+        """The rest: e.g. "target_bits=3" or "@64/4"."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings if name in _SIZING) or self.form
+
+    def _named(self, settings: Sequence[tuple[str, str]]) -> str:
         tier = "" if self.tier is None else f":{self.tier}"
-        return self.name + tier + "".join(f"+{name}={value}" for name, value in self.settings)
+        return self.name + tier + "".join(f"+{name}={value}" for name, value in settings)
 
     @property
     def form(self) -> str:

@@ -22,7 +22,7 @@ def entropy_bits(codes: NDArray[np.uint8]) -> float:
 
 
 def solve(bits: Callable[[float], float], wanted: float, tolerance: float) -> tuple[float, float]:
-    """The lambda with a wanted rate: bisection by log lambda, with steps that assume half a bit for each doubling.
+    """The lambda with a wanted rate: bisection by log lambda; two of three steps assume half a bit for each doubling.
 
     Args:
         bits: Rate at a lambda, about falling.
@@ -35,7 +35,7 @@ def solve(bits: Callable[[float], float], wanted: float, tolerance: float) -> tu
     low, high = math.log2(LEAST), math.log2(MOST)
     at = min(max(2 * (4.873 - wanted), low), high)  # the rate of Gaussian weights
     best = (math.inf, 0.0, 0.0)
-    for _ in range(_EVALUATIONS):
+    for count in range(_EVALUATIONS):
         found = bits(2.0**at)
         best = min(best, (abs(found - wanted), 2.0**at, found))
         if best[0] <= tolerance or high - low < 1e-6:
@@ -45,6 +45,6 @@ def solve(bits: Callable[[float], float], wanted: float, tolerance: float) -> tu
         else:
             high = at
         at += 2 * (found - wanted)
-        if not low < at < high:
+        if count % 3 == 2 or not low < at < high:
             at = (low + high) / 2
     return best[1], best[2]

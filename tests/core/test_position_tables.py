@@ -28,6 +28,7 @@ from dareq_edge.plan import QuantOptions, plan_model
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.quantizers import build
+from dareq_edge.quantizers.entquant import LAMBDA
 from dareq_edge.recipes import Source, names
 from dareq_edge.recipes import build as build_recipe
 from dareq_edge.recipes._outside import outside_changes
@@ -248,6 +249,7 @@ SMALL: dict[str, dict[str, object]] = {
     "dareq:analytic": {"tier": "analytic", "probe": 4, "probe_length": 16},
     "dareq:weights": {"tier": "weights", "noise": 64},
     **{name: {} for name in names() if name != "dareq"},
+    "entquant": {"table_lam": LAMBDA},  # its own default is finer than that of the matrix method
 }
 
 

@@ -16,9 +16,11 @@ from dareq_edge import dequantized, recipes
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.comparison.floats import write_dequantized
 from dareq_edge.comparison.produce import Order, ProductionError, peak_resident, produce
+from dareq_edge.container import coded_bytes
 from dareq_edge.manifest import Manifest
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
+from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.recipes import Change, Source
 from dareq_edge.recipes._matrix import MatrixRecipe
 from dareq_edge.reference import load_reference
@@ -54,13 +56,21 @@ def test_a_production(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     found = produce(order(tmp_path, Hungry(), group_size=32), lambda *step: seen.append(step))
     assert ballast[-1] == 1
-    assert ("writing", seen[-1][2], seen[-1][2]) in seen
+    assert seen[-1] == ("coding", 12, 12)
     assert found.base_bytes + 200e6 < found.peak_bytes < peak_resident()
     assert found.seconds > 0
     tensors = Manifest.read(tmp_path / "q").tensors
     assert found.weight_bytes == sum(t.bytes for t in tensors.values())
     assert found.bits_per_weight == 5.0  # 4 bits, and 32 bits of scale for 32 weights
     assert load_reference(tmp_path / "q").label == "torch dareq"
+    checkpoint = Checkpoint.open(str(tmp_path / "q"))
+    coded, weights = 0, 0
+    for module, spec in read_plan(checkpoint).items():
+        n, k = tensors[f"{module}.weight"].shape
+        value = read_quantized(checkpoint, module, spec, k)
+        coded, weights = coded + coded_bytes(value.codes, value.scales, 4), weights + n * k
+    assert found.coded_bits_per_weight == 8 * coded / weights
+    assert found.coded_bytes == found.weight_bytes - weights * 5 // 8 + coded
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,8 @@ def test_tables_do_not_count_as_linears(tmp_path: Path) -> None:
     tiny_opt(tmp_path / "m")
     found = produce(order(tmp_path, recipes.build("rtn"), bits=3, group_size=64, table_bits=8))
     assert found.bits_per_weight == 3.5
+    assert found.coded_bits_per_weight is not None
+    assert 2 < found.coded_bits_per_weight < 3.5
 
 
 @pytest.mark.parametrize("architecture", ["opt", *SPECIAL])

@@ -52,6 +52,14 @@ def test_every_part() -> None:
     assert parse_variant("rtn", group_size=None, bits=4).values == {}
 
 
+def test_points_on_a_curve() -> None:
+    found = parse_variants(
+        "entquant+target_bits=3+codes=float8,entquant+codes=float8+lam=4,rtn@64", group_size=None, bits=8
+    )
+    assert [v.curve for v in found] == ["entquant+codes=float8", "entquant+codes=float8", "rtn"]
+    assert [v.point for v in found] == ["target_bits=3", "lam=4", "@64/8"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
