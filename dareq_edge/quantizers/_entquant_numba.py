@@ -1,4 +1,4 @@
-"""The closed form's refinement as a compiled parallel kernel for the CPU; the method is in ``_entquant_torch``."""
+"""What the closed form asks of rows, compiled for the CPU; the method is in ``_entquant_torch``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from dareq_edge.quantizers._numba import MAGIC, compiled, threads_of_torch
 
 _PART = 256  # weights whose sums are added in float32
 _SPLIT = np.float32(2.0**20 + 1)  # x * _SPLIT - (x * _SPLIT - x) keeps four significant bits of x
+
+
+def mean_magnitudes(w: NDArray[np.float32]) -> NDArray[np.float64]:
+    """mean|w| of every row: float32 [N, K], contiguous → float64 [N]."""
+    found = np.empty(len(w))
+    with threads_of_torch():
+        _means(w, found)
+    return found
 
 
 def refine(w: NDArray[np.float32], start: NDArray[np.float64], pull: float, *, float8: bool) -> NDArray[np.float64]:
@@ -30,6 +38,20 @@ def refine(w: NDArray[np.float32], start: NDArray[np.float64], pull: float, *, f
     with threads_of_torch():
         _rows(w, start, pull, float8, scales)
     return scales
+
+
+@compiled(parallel=True)
+def _means(w: NDArray[np.float32], found: NDArray[np.float64]) -> None:
+    for row in numba.prange(len(w)):
+        found[row] = _magnitude(w[row]) / w.shape[1]
+
+
+@compiled(fastmath={"nnan", "nsz", "reassoc"})
+def _magnitude(w: NDArray[np.float32]) -> float:
+    total = 0.0
+    for i in range(np.uint64(len(w))):
+        total += np.float64(abs(w[i]))
+    return total
 
 
 @compiled(parallel=True)

@@ -21,12 +21,10 @@ class Magnitudes:
 
     Attributes:
         mean: mean|w_i|, float64 [N].
-        largest: max|w_i|, float32 [N].
         whole: mean|W|.
     """
 
     mean: torch.Tensor
-    largest: torch.Tensor
     whole: float
 
     @classmethod
@@ -37,13 +35,13 @@ class Magnitudes:
             weight: Floating [N, K] on any device.
             whole: mean|W|, where ``weight`` is only a sample of W's rows.
         """
-        means, most = [], []
-        for _, block in _blocks(weight):
-            size = block.abs()
-            means.append(size.mean(dim=1, dtype=torch.float64))
-            most.append(size.amax(dim=1))
-        mean = torch.cat(means)
-        return cls(mean, torch.cat(most), float(mean.mean()) if whole is None else whole)
+        mean = torch.cat([_mean_magnitudes(block) for _, block in _blocks(weight)])
+        return cls(mean, float(mean.mean()) if whole is None else whole)
+
+
+def largest_magnitudes(weight: torch.Tensor) -> torch.Tensor:
+    """max|w_i| of every row: floating [N, K] → float32 [N]."""
+    return torch.cat([block.abs().amax(dim=1) for _, block in _blocks(weight)])
 
 
 def closed_form(weight: torch.Tensor, sizes: Magnitudes, lam: float, *, float8: bool) -> torch.Tensor:
@@ -71,6 +69,15 @@ def closed_form(weight: torch.Tensor, sizes: Magnitudes, lam: float, *, float8: 
         else:
             found.append(_entquant_torch.refine(block, start[rows], pull, float8=float8))
     return torch.cat(found)
+
+
+def _mean_magnitudes(block: torch.Tensor) -> torch.Tensor:
+    """Of every row, float64 [R]."""
+    if block.device.type == "cpu":
+        from dareq_edge.quantizers import _entquant_numba
+
+        return torch.from_numpy(_entquant_numba.mean_magnitudes(block.numpy()))
+    return block.abs().mean(dim=1, dtype=torch.float64)
 
 
 def _blocks(weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

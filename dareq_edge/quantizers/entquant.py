@@ -20,7 +20,7 @@ from dareq_edge.errors import SpecError
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.quantizers import _float8, _grid, check_form
 from dareq_edge.quantizers._entquant_lbfgs import optimize
-from dareq_edge.quantizers._entquant_rows import Magnitudes, closed_form
+from dareq_edge.quantizers._entquant_rows import Magnitudes, closed_form, largest_magnitudes
 from dareq_edge.quantizers._rate import entropy_bits, solve
 from dareq_edge.spec import QuantSpec
 
@@ -101,7 +101,7 @@ class EntQuant:
         else:
             scales = optimize(weight, lam, name, float8=float8) * (_float8.UNIT if float8 else 1)
         if float8:
-            scales = _float8.fit(scales, sizes.largest)
+            scales = _float8.fit(scales, largest_magnitudes(weight))
         rounding: _grid.Round = _round_float8 if float8 else _grid.round_half_even
         return _grid.encode_rows(weight, _grid.stored_scales(scales, spec), spec, rounding)
 
