@@ -207,3 +207,9 @@ ENTQUANT_RATE = 0.02
 
 # Bits per weight: the recipe's wanted rate against what the model costs in a container; the project's own bar.
 ENTQUANT_CODED_RATE = 0.02
+
+# The best step found by trying against the formula's, octaves: the formula is for high rate, and the sum is flat.
+STEP_OPTIMUM = 0.25
+
+# Coded bits per weight against those asked for: the survey's error in the last block, and the coder's tables there.
+TARGET_BITS = 0.02

@@ -1,9 +1,10 @@
-"""dareq's work on one block: which rows are quantized against which moments, and how."""
+"""dareq's work on one block: which rows are quantized against which moments; how is the matter of a ``Rounding``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
@@ -16,38 +17,58 @@ from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.matrix import matrix_of
 from dareq_edge.recipes import Change
-from dareq_edge.rounding.codes import dequantize, nearest, to_quantized
-from dareq_edge.rounding.descent import descend
-from dareq_edge.rounding.feedback import Factor, factorize, feedback
-from dareq_edge.rounding.rows import descend_rows, feedback_rows
-from dareq_edge.rounding.search import absmax_scales, search_scales
+from dareq_edge.rounding.codes import dequantize, to_quantized
+from dareq_edge.rounding.feedback import Factor, factorize
 from dareq_edge.rounding.target import corrected_target
 from dareq_edge.spec import QuantSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of the recipe, as its fields of the same names."""
+    """What a recipe does in a block whatever its rounding is; fields as the recipe's of the same names."""
 
-    power: int
     correction: bool
     attention_moments: bool
     feedback: bool
-    descent: int
-    scale_search: bool = True
-    signed: bool = True
-    weighted: bool = True
-    conditional: bool = True
-    entropy_weight: float = 0.0
     correction_mix: float = 0.5
     correction_damping: float = 0.1
     attention_mix: float = 0.1
-    refit: bool = True
     damping: float = 0.03
     row_feedback: int = 0
     row_damping: float = 0.7
     tuning: int = 0
     compute: Compute = "float32"
+
+
+class Rounding(Protocol):
+    """How rows that share their moments become codes."""
+
+    def __call__(
+        self,
+        weight: torch.Tensor,
+        second: torch.Tensor,
+        factor: Factor | None,
+        output: torch.Tensor | None,
+        spec: QuantSpec,
+        name: str,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose codes and scales.
+
+        Args:
+            weight: Target, float32 [N, K].
+            second: H, float32 [K, K].
+            factor: Of H; ``None`` for no error feedback.
+            output: G, float32 [N, N]; ``None`` rounds every row for itself.
+            spec: Bits, group size, precision of scales.
+            name: For messages.
+
+        Returns:
+            Signed codes int8 [N, K] and scales float32 [N, G].
+
+        Raises:
+            CheckpointError: NaN or infinity, or an H or G that no damping makes positive definite.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +124,7 @@ class _Rows:
     cross: torch.Tensor | None
 
 
-def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
+def quantize_block(walk: Walk, parts: Parts, rounding: Rounding, label: str) -> list[Change]:
     """Quantize the layers of a block in the order they run, and bring the state behind it."""
     decoder, index, state = walk.decoder, walk.index, walk.state
     stream = walk.stream("hidden")
@@ -115,7 +136,7 @@ def quantize_block(walk: Walk, parts: Parts, label: str) -> list[Change]:
     changes: list[Change] = []
     for group in groups:
         rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
-        changes += _quantize_group(walk, stream, group, rows, parts, label)
+        changes += _quantize_group(walk, stream, group, rows, parts, rounding, label)
     decoder.advance(stream.block, index, stream.hidden)
     return changes
 
@@ -159,7 +180,13 @@ def _moments(walk: Walk, stream: Stream, reference: _Reference | None, layer: st
 
 
 def _quantize_group(
-    walk: Walk, stream: Stream, group: list[str], parts_of_group: Iterable[_Rows], parts: Parts, label: str
+    walk: Walk,
+    stream: Stream,
+    group: list[str],
+    parts_of_group: Iterable[_Rows],
+    parts: Parts,
+    rounding: Rounding,
+    label: str,
 ) -> list[Change]:
     """Quantize layers in place."""
     layers = {name: matrix_of(stream.block.get_submodule(name)) for name in group}
@@ -175,7 +202,7 @@ def _quantize_group(
         factor = factorize(rows.second, damping=parts.damping, name=full) if parts.feedback else None
         for where, output in _by_output(rows.where, outputs):
             target = torch.cat([targets[name][which] for name, which in where])
-            q, s = round_rows(target, rows.second, factor, specs[first], parts, full, output=output)
+            q, s = rounding(target, rows.second, factor, output, specs[first], full)
             sizes = [len(which) for _, which in where]
             for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
                 codes[name][which], scales[name][which] = own_q, own_s
@@ -211,79 +238,3 @@ def _by_output(
             if len(here):
                 own = here - start
                 yield [(name, here)], outputs[f"{name}:{start}"][own][:, own]
-
-
-def round_rows(
-    weight: torch.Tensor,
-    second: torch.Tensor,
-    factor: Factor | None,
-    spec: QuantSpec,
-    parts: Parts,
-    name: str,
-    *,
-    output: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and scales of rows that share their moments.
-
-    Args:
-        weight: Target, float32 [N, K].
-        second: H, float32 [K, K].
-        factor: Of H; ``None`` for no error feedback.
-        spec: Bits, group size, precision of scales.
-        parts: What to do.
-        name: For messages.
-        output: G, float32 [N, N]; ``None`` rounds every row for itself.
-
-    Returns:
-        Signed codes int8 [N, K] and scales float32 [N, G].
-
-    Raises:
-        CheckpointError: NaN or infinity, or an H that no damping makes positive definite.
-    """
-
-    def quantize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        scales = _scales(rows, second, factor, spec, parts, name)
-        if factor is not None:
-            return feedback(rows, second, scales, spec, name=name, factor=factor), scales
-        return nearest(rows, scales, spec), scales
-
-    if output is None:
-        q, scales = quantize(weight)
-        if parts.descent:
-            q, scales = descend(
-                weight, second, q, scales, spec, sweeps=parts.descent, refit=parts.refit, damping=parts.damping
-            )
-        return q, scales
-    q, scales = feedback_rows(weight, output, quantize, spec, damping=parts.row_damping, name=name)
-    return descend_rows(
-        weight,
-        second,
-        output,
-        q,
-        scales,
-        spec,
-        sweeps=parts.descent,
-        refit=parts.refit,
-        damping=parts.damping,
-        row_damping=parts.row_damping,
-    )
-
-
-def _scales(
-    weight: torch.Tensor, second: torch.Tensor, factor: Factor | None, spec: QuantSpec, parts: Parts, name: str
-) -> torch.Tensor:
-    """Scales of the rows of a target [N, K] by search, or from absmax: float32 [N, G]."""
-    if not parts.scale_search:
-        return absmax_scales(weight, spec, name=name)
-    importance = second.diagonal() if parts.weighted else None
-    if importance is not None and factor is not None and parts.conditional:
-        importance = factor.variances()
-    return search_scales(
-        weight,
-        importance,
-        spec,
-        power=parts.power,
-        entropy_weight=parts.entropy_weight,
-        signed=parts.signed,
-        name=name,
-    )

@@ -19,51 +19,34 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
-import torch
-
-from dareq_edge.blockwise.journal import Journal, State, digest, sweep
+from dareq_edge.blockwise.journal import Journal, State, digest
 from dareq_edge.blockwise.outputs import Outputs, measure_outputs
-from dareq_edge.blockwise.walk import Compute, Decoder
-from dareq_edge.calibration.self_text import self_text
-from dareq_edge.errors import SpecError
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.recipes import Change, Source, _checks
-from dareq_edge.recipes._dareq_block import Parts, Walk, quantize_block
+from dareq_edge.recipes._dareq_block import Walk, quantize_block
+from dareq_edge.recipes._grid_rounding import GridParts, GridRounding
 from dareq_edge.recipes._outside import outside_changes
+from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
 from dareq_edge.rounding.search import POWERS
 from dareq_edge.tuning.settings import Tuning
-from dareq_edge.tuning.tune import tune
 
-Tier = Literal["self", "analytic", "weights"]
-"""See the module."""
-
-_DEFAULTS: dict[Tier, Parts] = {
-    "self": Parts(
+_DEFAULTS: dict[Tier, GridParts] = {
+    "self": GridParts(
         power=2, correction=True, attention_moments=True, feedback=True, descent=3, row_feedback=20, tuning=80
     ),
-    "analytic": Parts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
-    "weights": Parts(power=4, correction=False, attention_moments=False, feedback=False, descent=0),
+    "analytic": GridParts(power=4, correction=False, attention_moments=True, feedback=True, descent=1, damping=0.2),
+    "weights": GridParts(power=4, correction=False, attention_moments=False, feedback=False, descent=0),
 }
 """What ``None`` in a setting means, per tier."""
-_NOISE_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class DareQ:
-    """See the module. ``None`` is the tier's default, see ``_DEFAULTS``.
+class DareQ(Tiered):
+    """See the module; ``Tiered`` has the settings of the tiers. ``None`` is the tier's default, see ``_DEFAULTS``.
 
     Attributes:
-        tier: See ``Tier``.
-        samples: Tier self: windows of text that the model writes.
-        sample_length: Tokens per window; at most the model's context.
-        seed: Tier self: decides what the model writes.
-        temperatures: Tier self: sampling temperatures, taken in turn by the windows.
-        probe: Tier analytic: windows of uniformly drawn tokens, always the same ones.
-        probe_length: Tokens per such window.
-        noise: Tier weights: vectors of white noise, always the same ones.
         scale_search: Search scales; else absmax / q_max.
         power: Power of the error in the search, see ``rounding.search``.
         signed: The search tries the grid of the signed maximum too.
@@ -85,20 +68,11 @@ class DareQ:
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
         tuning_batch: Windows per step.
         tuning_rate: Adam's learning rate, relative to what is tuned.
-        compute: Precision of the blocks' matrix products; "auto" is bfloat16 where the processor multiplies it fast.
 
     Raises:
         SpecError: A value cannot work.
     """
 
-    tier: Tier = "self"
-    samples: int = 128
-    sample_length: int = 512
-    seed: int = 0
-    temperatures: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2)
-    probe: int = 32
-    probe_length: int = 128
-    noise: int = 4096
     scale_search: bool | None = None
     power: int | None = None
     signed: bool | None = None
@@ -119,34 +93,21 @@ class DareQ:
     tuning: int | None = None
     tuning_batch: int = 2
     tuning_rate: float = 1e-3
-    compute: Literal["auto"] | Compute = "auto"
 
     def __post_init__(self) -> None:
-        _checks.choice(self, "tier", get_args(Tier))
-        _checks.choice(self, "compute", ("auto", *get_args(Compute)))
-        _checks.whole(self, "samples", "sample_length", "probe", "probe_length", "noise", least=1)
-        _checks.whole(self, "seed")
-        warm: object = self.temperatures
-        if not isinstance(warm, (tuple, list)) or not warm or not all(_positive(t) for t in warm):
-            raise SpecError(f"temperatures is {warm!r}; use one or more positive numbers")
-        object.__setattr__(self, "temperatures", tuple(warm))
+        Tiered.__post_init__(self)
         parts = self.chosen
+        self.check_parts(parts)
         _checks.choice(parts, "power", POWERS)
-        _checks.whole(parts, "descent", "row_feedback", "tuning")
+        _checks.whole(parts, "descent")
         _ = self._tuning
-        _checks.number(parts, "entropy_weight", "attention_mix", "row_damping")
-        _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
-        _checks.flag(parts, *(f.name for f in dataclasses.fields(Parts) if f.type == "bool"))
-        _checks.choice(parts, "compute", get_args(Compute))
-        needs = [n for n in ("correction", "attention_moments", "row_feedback", "tuning") if getattr(parts, n)]
-        if self.tier == "weights" and needs:
-            raise SpecError(f"{needs[0]} needs text, and tier weights has none; use tier analytic or self")
+        _checks.number(parts, "entropy_weight")
+        _checks.flag(parts, "scale_search", "signed", "weighted", "conditional", "refit")
 
     @property
-    def chosen(self) -> Parts:
+    def chosen(self) -> GridParts:
         """The parts with the tier's defaults filled in."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Parts)}
-        given["compute"] = preferred_compute() if self.compute == "auto" else self.compute
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(GridParts)} | {"compute": self.precision}
         return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
 
     @property
@@ -159,11 +120,6 @@ class DareQ:
         """See ``Recipe``."""
         return f"dareq:{self.tier}"
 
-    @property
-    def random(self) -> bool:
-        """Whether ``seed`` changes anything."""
-        return self.tier == "self"
-
     def options(self, chosen: QuantOptions) -> QuantOptions:
         """See ``Recipe``."""
         return replace(chosen, method="mse")
@@ -173,81 +129,24 @@ class DareQ:
 
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
-        parts = self.chosen
-        if self.tier == "weights":
-            yield from self._by_noise(source, parts, progress)
-            return
-        decoder = Decoder.open(source, compute=parts.compute)
+        parts, rounding = self.chosen, GridRounding(self.chosen)
+        decoder = self.decoder(source)
         yield from outside_changes(source, decoder)
-        ids = self._tokens(source, progress)
-        settings = digest(source, self, {"ids": ids})
-        outputs = Outputs(source.work, settings) if parts.row_feedback else None
-        if outputs:
-            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
-
-        def start() -> State:
-            hidden = decoder.embed(ids)
-            alone = not (parts.correction or parts.tuning)
-            return {"hidden": hidden} if alone else {"hidden": hidden, "float": hidden.clone()}
+        outputs: Outputs | None = None
 
         def step(index: int, state: State) -> list[Change]:
-            return quantize_block(Walk(decoder, index, state, outputs), parts, self.label)
+            return quantize_block(Walk(decoder, index, state, outputs), parts, rounding, self.label)
 
-        journal = Journal(source.work, settings)
-        walked = sweep(decoder.count, journal, start, step, progress)
-        if not parts.tuning:
-            yield from walked
+        if self.tier == "weights":
+            yield from walk_noise(decoder, self.white_noise(decoder), step, progress)
             return
-        for _ in walked:  # kept in the journal, where tuning finds it
-            pass
-        blocks = [journal.changes(index) for index in range(decoder.count)]
-        yield from tune(decoder, blocks, journal.state()["float"], ids, self._tuning, progress)
-
-    def _tokens(self, source: Source, progress: Progress) -> torch.Tensor:
-        """What the decoder is run on: int64 [S, T]."""
-        context = source.checkpoint.context_length
-        if self.tier == "analytic":
-            return uniform_tokens(source, self.probe, min(self.probe_length, context))
-        return self_text(
-            source,
-            samples=self.samples,
-            length=min(self.sample_length, context),
-            seed=self.seed,
-            temperatures=self.temperatures,
-            work=source.work,
-            progress=progress,
-        )
-
-    def _by_noise(self, source: Source, parts: Parts, progress: Progress) -> Iterator[Change]:
-        """Every block alone; windows have one token, which attends to itself, so that values pass unchanged."""
-        decoder = Decoder.open(source, batch=_NOISE_BATCH, compute=parts.compute)
-        yield from outside_changes(source, decoder)
-        noise = torch.randn(self.noise, 1, decoder.outside.width, generator=torch.Generator().manual_seed(0))
-        for index in range(decoder.count):
-            progress("quantizing blocks", index, decoder.count)
-            yield from quantize_block(Walk(decoder, index, {"hidden": noise.clone()}), parts, self.label)
-        progress("quantizing blocks", decoder.count, decoder.count)
-
-
-def preferred_compute() -> Compute:
-    """bfloat16 where the processor has instructions that multiply it, as torch knows them; else float32."""
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if fast else "float32"
-
-
-def uniform_tokens(source: Source, samples: int, length: int) -> torch.Tensor:
-    """Tokens drawn uniformly from the vocabulary, int64 [S, T]; windows begin with BOS if the model has one."""
-    config = source.checkpoint.config.get_text_config(decoder=True)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(config.vocab_size), (samples, length), generator=generator)
-    bos = getattr(config, "bos_token_id", None)
-    if isinstance(bos, int) and 0 <= bos < config.vocab_size:
-        ids[:, 0] = bos
-    return ids
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+        ids = self.tokens(source, progress)
+        settings = digest(source, self, {"ids": ids})
+        if parts.row_feedback:
+            outputs = Outputs(source.work, settings)
+            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
+        journal = Journal(source.work, settings)
+        yield from walk_tokens(decoder, ids, journal, step, parts, self._tuning, progress)
 
 
 RECIPE = DareQ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,16 +16,18 @@ from dareq_edge.errors import SpecError
 from dareq_edge.plan import QuantOptions
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.recipes import Recipe, build, recipe_json
-from dareq_edge.recipes.dareq import DareQ, preferred_compute, uniform_tokens
+from dareq_edge.recipes._tiers import Tier, preferred_compute, uniform_tokens
+from dareq_edge.recipes.dareq import DareQ
 from dareq_edge.reference import load_reference
 from dareq_edge.rounding.codes import nearest
 from dareq_edge.rounding.search import search_scales
 from dareq_edge.spec import QuantSpec
+from interruptions import interrupted, same
 from tiny_sources import FAMILIES, OPTS, make, open_source, stored
 from tolerances import NOISE_ROWS, SAME_WEIGHTS
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
-TIERS = ("self", "analytic", "weights")
+TIERS = get_args(Tier)
 Shelf = Callable[[dict[str, object]], dict[str, torch.Tensor]]
 
 
@@ -32,11 +35,6 @@ def recipe(tier: str = "self", **changes: object) -> Recipe:
     small = {"samples": 5, "sample_length": 24, "probe": 5, "probe_length": 24, "compute": "float32"}
     quick = {"tuning": 0, "row_feedback": 0} if tier == "self" else {}
     return build("dareq", {"tier": tier, **small} | quick | changes)
-
-
-def same(a: Path, b: Path) -> bool:
-    one, two = stored(a), stored(b)
-    return set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)
 
 
 CASES = [(family, "self") for family in [*OPTS, *FAMILIES]]
@@ -58,26 +56,6 @@ def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str,
     assert set(methods.values()) == {f"dareq:{tier}", "mse"}
     assert config["recipe"]["label"] == f"dareq:{tier}"
     assert torch.isfinite(load_reference(tmp_path / "q").model(torch.tensor([[3, 4, 5]])).logits).all()
-
-
-class _Interrupted(Exception):  # noqa: N818  # stands for what a user does
-    pass
-
-
-def interrupted(call: int, source: Path, out: Path, made: Recipe) -> list[tuple[str, int]]:
-    """Stop at the given call of progress; returns the calls until then."""
-    calls: list[tuple[str, int]] = []
-
-    def progress(stage: str, done: int, total: int) -> None:
-        calls.append((stage, done))
-        if len(calls) == call + 1:
-            raise _Interrupted
-
-    try:
-        quantize_checkpoint(source, out, QuantOptions(table_bits=8), made, progress=progress)
-    except _Interrupted:
-        assert not out.exists()
-    return calls
 
 
 @pytest.mark.parametrize(

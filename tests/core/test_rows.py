@@ -83,7 +83,7 @@ def problem(n: int = 70, k: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch
 SPEC = QuantSpec(4)
 
 
-def rounded(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def rounded(rows: torch.Tensor, _: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     scales = absmax_scales(rows, SPEC)
     return nearest(rows, scales, SPEC), scales
 
@@ -99,9 +99,11 @@ def test_without_correlation_every_row_is_rounded_for_itself() -> None:
 def test_rows_that_are_left_make_up_for_the_errors_of_those_before() -> None:
     weight, _, output = problem()
     seen: list[torch.Tensor] = []
+    given: list[torch.Tensor] = []
 
-    def quantize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def quantize(rows: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append(rows.clone())
+        given.append(importance)
         return rounded(rows)
 
     q, scales = feedback_rows(weight, output, quantize, SPEC, damping=0.1)
@@ -114,6 +116,8 @@ def test_rows_that_are_left_make_up_for_the_errors_of_those_before() -> None:
             g[start:, start:], g[start:, :start] @ error[:start]
         )
         assert torch.allclose(seen[start // 32].double(), want[:32], rtol=0, atol=1e-4)
+    left = [1 / torch.linalg.inv(g[i:, i:])[0, 0] for i in range(70)]  # what later rows cannot make up for
+    assert torch.allclose(torch.cat(given).double(), torch.stack(left), rtol=1e-4)
 
 
 def cost(weight: torch.Tensor, second: torch.Tensor, output: torch.Tensor, q: torch.Tensor, s: torch.Tensor) -> float:

@@ -1,0 +1,138 @@
+"""Survey: how many bits every layer takes at any slope, estimated once before anything is quantized.
+
+The float model is walked over a few windows; what each layer's curve needs of its moments is one number and g of its
+rows (``rounding.rate``), and entropy is counted on a sample of rows, rounded one by one without feedback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from dareq_edge.blockwise.gather import Stream, gather
+from dareq_edge.blockwise.groups import input_groups
+from dareq_edge.blockwise.outputs import CHUNK, Outputs
+from dareq_edge.blockwise.walk import Decoder
+from dareq_edge.matrix import matrix_of
+from dareq_edge.progress import Progress
+from dareq_edge.recipes._dareq_block import Parts
+from dareq_edge.rounding.damping import inverse_factor
+from dareq_edge.rounding.feedback import Factor, factorize
+from dareq_edge.rounding.rate import entropy, relative_importance, step_sizes, without_feedback
+
+_ROWS = 64  # of each layer whose codes are counted: 36,864 weights where K is 576
+_OFFSETS = np.arange(-7.0, 3.5, 0.5)  # log2 of steps against the layer's standard deviation
+_DEADZONE = 0.58  # of a step: where a code becomes the next larger one when bits count
+_MOST = 127
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """Curves of L layers.
+
+    Attributes:
+        block: Block of each layer, int64 [L].
+        weights: Weights of each layer, int64 [L].
+        shift: log2 of the square root of the slope at which a step is as large as the standard deviation, [L].
+        rate: Bits per weight at ``_OFFSETS`` from there, float64 [L, M], falling.
+    """
+
+    block: torch.Tensor
+    weights: torch.Tensor
+    shift: torch.Tensor
+    rate: torch.Tensor
+
+    def bits(self, slope: float, since: int, until: int | None = None) -> float:
+        """Bits of all layers of the blocks from ``since`` to before ``until`` at a slope."""
+        last = until if until is not None else int(self.block.max()) + 1
+        total = 0.0
+        for layer in ((self.block >= since) & (self.block < last)).nonzero()[:, 0].tolist():
+            at = 0.5 * np.log2(slope) - float(self.shift[layer])
+            rate = self.rate[layer].numpy()
+            finer = max(float(_OFFSETS[0]) - at, 0.0)  # below the finest step one bit more halves it
+            total += int(self.weights[layer]) * (float(np.interp(at, _OFFSETS, rate)) + finer)
+        return total
+
+
+@torch.no_grad()
+def survey(
+    decoder: Decoder,
+    hidden: torch.Tensor,
+    parts: Parts,
+    outputs: Outputs | None,
+    progress: Progress,
+    *,
+    alone: bool = False,
+) -> Survey:
+    """Walk the float model.
+
+    Args:
+        decoder: The model.
+        hidden: What the first block is given, float32 [S, T, D]; changed.
+        parts: Dampings, and whether there is feedback.
+        outputs: Output moments; ``None`` counts errors relative to each layer's output.
+        progress: Called per block.
+        alone: Every block is given ``hidden`` itself, not what the block before makes of it.
+    """
+    rows: list[tuple[int, int, float, list[float]]] = []
+    for index in range(decoder.count):
+        progress("surveying", index, decoder.count)
+        block = decoder.block(index)
+        groups = input_groups(decoder, block, index)
+        moments = gather(decoder, index, Stream(block, hidden), [group[0] for group in groups])
+        for group in groups:
+            second = moments.pop(group[0]).second
+            name = f"{decoder.path(index)}.{group[0]}"
+            factor = factorize(second, damping=parts.damping, name=name) if parts.feedback else None
+            found = outputs.load(index) if outputs else None
+            for weight, importance in _importances(block, group, second, found, parts):
+                shift, rate = _curve(weight, importance, factor or without_feedback(second))
+                rows.append((index, weight.numel(), shift, rate))
+        if not alone:
+            decoder.advance(block, index, hidden)
+    progress("surveying", decoder.count, decoder.count)
+    blocks, weights, shifts, rates = zip(*rows, strict=True)
+    return Survey(
+        torch.tensor(blocks),
+        torch.tensor(weights),
+        torch.tensor(shifts, dtype=torch.float64),
+        torch.tensor(rates, dtype=torch.float64),
+    )
+
+
+def _importances(
+    block: nn.Module, group: list[str], second: torch.Tensor, outputs: dict[str, torch.Tensor] | None, parts: Parts
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight [N, K] and g [N] of the layers of a group."""
+    layers = [matrix_of(block.get_submodule(name)) for name in group]
+    if not outputs:
+        together = relative_importance(torch.cat(layers), second)
+        yield from zip(layers, torch.split(together, [len(w) for w in layers]), strict=True)
+        return
+    for name, weight in zip(group, layers, strict=True):
+        found = torch.empty(len(weight))
+        for start in range(0, len(weight), CHUNK):
+            g = outputs[f"{name}:{start}"]
+            order = torch.argsort(g.diagonal(), descending=True, stable=True)
+            upper = inverse_factor(g[order][:, order], parts.row_damping, name)
+            found[start + order] = upper.diagonal().pow(-2)
+        yield weight, found
+
+
+def _curve(weight: torch.Tensor, importance: torch.Tensor, factor: Factor) -> tuple[float, list[float]]:
+    """``Survey.shift`` and ``Survey.rate`` of a layer."""
+    which = torch.linspace(0, len(weight) - 1, min(_ROWS, len(weight))).round().to(torch.int64)
+    unit = weight[which].float() / step_sizes(importance, factor, 1.0)[which, None]
+    size = float(unit.square().mean().sqrt())
+    if size == 0:
+        return 0.0, [0.0] * len(_OFFSETS)
+    magnitudes, signs = unit.abs() / size, unit.sign()
+    rate = []
+    for offset in _OFFSETS:
+        q = (magnitudes / 2**offset - _DEADZONE).ceil().clamp(0, _MOST) * signs
+        rate.append(entropy(q.to(torch.int8)))
+    return float(np.log2(size)), rate

@@ -1,0 +1,166 @@
+"""dareq-entropy: 8-bit codes for an entropy coder, in as many bits as are asked for; no data from outside.
+
+EntQuant keeps 8-bit codes of low entropy and chooses one scale per row from the weights alone. Here the same tiers as
+in ``dareq`` say what errors cost: H of the inputs, G of the outputs (``blockwise.outputs``; in the tiers that run
+tokens). Minimized is cost plus slope times bits, one slope for the whole model (``rounding.rate``): steps follow from
+it, codes are chosen with error feedback over columns and rows on a grid that has no end, and the code nearer to zero
+wins where it saves more than it costs. A survey before the walk tells which slope gives the rate that is asked for,
+and what every block really took corrects it. Scales and norms are tuned in the end as in ``dareq``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from dareq_edge.blockwise.journal import Journal, State, digest
+from dareq_edge.blockwise.outputs import Outputs, measure_outputs
+from dareq_edge.errors import SpecError
+from dareq_edge.plan import QuantOptions
+from dareq_edge.progress import Progress
+from dareq_edge.recipes import Change, Source, _checks
+from dareq_edge.recipes._budget import Budget
+from dareq_edge.recipes._dareq_block import Walk, quantize_block
+from dareq_edge.recipes._outside import outside_changes
+from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
+from dareq_edge.recipes._survey import survey
+from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
+from dareq_edge.tuning.settings import Tuning
+
+_DEFAULTS: dict[Tier, RateParts] = {
+    "self": RateParts(correction=True, attention_moments=True, feedback=True, row_feedback=20, tuning=80),
+    "analytic": RateParts(correction=False, attention_moments=True, feedback=True, damping=0.2, row_feedback=16),
+    "weights": RateParts(correction=False, attention_moments=False, feedback=False),
+}
+"""What ``None`` in a setting means, per tier."""
+_SURVEY_TOKENS = 4096
+_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DareQEntropy(Tiered):
+    """See the module; ``Tiered`` has the settings of the tiers. ``None`` is the tier's default, see ``_DEFAULTS``.
+
+    Attributes:
+        target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
+        slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
+        step: Times the step that is best at high rate.
+        passes: Times a layer is rounded; each takes the lengths of codes from the one before, the first rounds to
+            nearest.
+        correction: Move weights to make up for the errors of their inputs.
+        correction_mix: How far, 0 to 1.
+        correction_damping: Fraction of the mean diagonal added to the moments when doing so.
+        attention_moments: Value projections count their inputs averaged by attention.
+        attention_mix: Share of the plain moments added to those.
+        feedback: Round with error feedback; else every column for itself.
+        damping: Fraction of the mean diagonal added to the second moment for rounding.
+        row_feedback: Windows on which output moments are measured; 0: errors count relative to a layer's output.
+        row_damping: Fraction of the mean diagonal added to those.
+        tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
+        tuning_batch: Windows per step.
+        tuning_rate: Adam's learning rate, relative to what is tuned.
+
+    Raises:
+        SpecError: A value cannot work.
+    """
+
+    target_bits: float = 3.5
+    slope: float | None = None
+    step: float | None = None
+    passes: int | None = None
+    correction: bool | None = None
+    correction_mix: float | None = None
+    correction_damping: float | None = None
+    attention_moments: bool | None = None
+    attention_mix: float | None = None
+    feedback: bool | None = None
+    damping: float | None = None
+    row_feedback: int | None = None
+    row_damping: float | None = None
+    tuning: int | None = None
+    tuning_batch: int = 2
+    tuning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        Tiered.__post_init__(self)
+        parts = self.chosen
+        self.check_parts(parts)
+        _ = self._tuning
+        _checks.whole(parts, "passes", least=1)
+        _checks.number(self, "target_bits", most=_BITS)
+        _checks.number(parts, "step")
+        if self.target_bits <= 0 or parts.step <= 0:
+            raise SpecError(f"target_bits is {self.target_bits} and step {parts.step}; both must be positive")
+        if self.slope is not None:
+            _checks.number(self, "slope")
+            if self.slope == 0:
+                raise SpecError("slope is 0, at which bits cost nothing; use a positive number or target_bits")
+
+    @property
+    def chosen(self) -> RateParts:
+        """The parts with the tier's defaults filled in."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(RateParts)} | {"compute": self.precision}
+        return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def _tuning(self) -> Tuning:
+        rate = self.tuning_rate
+        return Tuning(self.chosen.tuning, self.tuning_batch, rate_scales=rate, rate_norms=rate, seed=self.seed)
+
+    @property
+    def label(self) -> str:
+        """See ``Recipe``."""
+        return f"dareq-entropy:{self.tier}"
+
+    def options(self, chosen: QuantOptions) -> QuantOptions:
+        """See ``Recipe``: 8-bit codes per channel, whatever their rate."""
+        if chosen.bits not in (QuantOptions().bits, _BITS) or chosen.group_size is not None:
+            raise SpecError(
+                f"dareq-entropy has 8-bit codes, one scale per channel, not {chosen.spec.scheme} with {chosen.bits} "
+                f"bits; leave --group-size out and give the rate, e.g. dareq-entropy+target_bits={chosen.bits}"
+            )
+        return replace(chosen, bits=_BITS, method="mse")
+
+    def check(self, source: Source) -> None:
+        """See ``Recipe``; the plan has been checked already."""
+
+    def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
+        """See ``Recipe``."""
+        parts, decoder = self.chosen, self.decoder(source)
+        yield from outside_changes(source, decoder)
+        budget: Budget | None = None
+        outputs: Outputs | None = None
+
+        def step(index: int, state: State) -> list[Change]:
+            slope = budget.slope(index, state["spent"]) if budget else self.slope
+            assert slope is not None, "one of the two is given"
+            found = quantize_block(
+                Walk(decoder, index, state, outputs), parts, RateRounding(parts, slope), self.label
+            )
+            if budget:
+                state["spent"] = budget.spend(index, slope, found, state["spent"])
+            return found
+
+        spent = {"spent": torch.zeros(2, dtype=torch.float64)}
+        if self.tier == "weights":
+            noise = self.white_noise(decoder)
+            if self.slope is None:
+                budget = Budget(survey(decoder, noise, parts, None, progress, alone=True), self.target_bits)
+            yield from walk_noise(decoder, noise, step, progress, spent)
+            return
+        ids = self.tokens(source, progress)
+        settings = digest(source, self, {"ids": ids})
+        if parts.row_feedback:
+            outputs = Outputs(source.work, settings)
+            measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
+        if self.slope is None:
+            hidden = decoder.embed(ids[: max(1, _SURVEY_TOKENS // ids.shape[1])])
+            budget = Budget(survey(decoder, hidden, parts, outputs, progress), self.target_bits)
+        journal = Journal(source.work, settings)
+        yield from walk_tokens(decoder, ids, journal, step, parts, self._tuning, progress, spent)
+
+
+RECIPE = DareQEntropy
