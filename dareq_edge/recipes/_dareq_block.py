@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,9 +16,12 @@ from dareq_edge.blockwise.moments import Moments
 from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Compute, Decoder
 from dareq_edge.matrix import matrix_of
+from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
+from dareq_edge.recipes._balance import Balance, balanced, find_fold
 from dareq_edge.rounding.codes import dequantize, to_quantized
 from dareq_edge.rounding.feedback import Factor, factorize
+from dareq_edge.rounding.rate import without_feedback
 from dareq_edge.rounding.target import corrected_target
 from dareq_edge.spec import QuantSpec
 
@@ -34,6 +37,7 @@ class Parts:
     correction_damping: float = 0.1
     attention_mix: float = 0.1
     damping: float = 0.03
+    balance: bool = False
     row_feedback: int = 0
     row_damping: float = 0.7
     tuning: int = 0
@@ -117,11 +121,13 @@ class _Rows:
         where: (layer, which of its rows).
         second: H, [K, K].
         cross: C, [K, K].
+        factors: t of the columns, [K], if they are balanced.
     """
 
     where: list[tuple[str, torch.Tensor]]
     second: torch.Tensor
     cross: torch.Tensor | None
+    factors: torch.Tensor | None
 
 
 def quantize_block(walk: Walk, parts: Parts, rounding: Rounding, label: str) -> list[Change]:
@@ -133,12 +139,27 @@ def quantize_block(walk: Walk, parts: Parts, rounding: Rounding, label: str) -> 
     reference = _reference(walk, groups, kept=values is not None) if parts.correction else None
     if "float" in state and reference is None:
         decoder.advance(decoder.block(index), index, state["float"])
-    changes: list[Change] = []
+    changes: dict[str, torch.Tensor | QuantizedTensor] = {}
     for group in groups:
-        rows = _rows_of_group(walk, stream, reference, group, values, parts.attention_mix)
-        changes += _quantize_group(walk, stream, group, rows, parts, rounding, label)
+        balance = _balance(walk, stream, group, changes) if parts.balance else None
+        rows = _rows_of_group(walk, stream, reference, group, values, parts, balance)
+        changes |= dict(_quantize_group(walk, stream, group, rows, parts, rounding, balance, label))
     decoder.advance(stream.block, index, stream.hidden)
-    return changes
+    return list(changes.items())
+
+
+def _balance(
+    walk: Walk, stream: Stream, group: list[str], changes: Mapping[str, torch.Tensor | QuantizedTensor]
+) -> Balance | None:
+    """Where the factors of a group's columns go, if they can go anywhere."""
+    fold = find_fold(walk.decoder, walk.index, stream.block, group)
+    if fold is None:
+        return None
+    prefix = walk.decoder.path(walk.index)
+    target = f"{prefix}.{fold.before}.weight"
+    rows = changes.get(target)
+    dtype = walk.decoder.skeleton.source.tensor(target).dtype
+    return Balance(fold, stream.block, prefix, dtype, rows if isinstance(rows, QuantizedTensor) else None)
 
 
 def _reference(walk: Walk, groups: list[list[str]], *, kept: bool) -> _Reference:
@@ -149,12 +170,21 @@ def _reference(walk: Walk, groups: list[list[str]], *, kept: bool) -> _Reference
 
 
 def _rows_of_group(
-    walk: Walk, stream: Stream, reference: _Reference | None, group: list[str], values: Values | None, mix: float
+    walk: Walk,
+    stream: Stream,
+    reference: _Reference | None,
+    group: list[str],
+    values: Values | None,
+    parts: Parts,
+    balance: Balance | None,
 ) -> Iterator[_Rows]:
     """All rows of layers that share an input, with their moments: those of few of them in memory at a time."""
     plain = _moments(walk, stream, reference, group[0])
     second, cross = plain.second, plain.cross if reference else None
     del plain
+    mix, factors = parts.attention_mix, None
+    if balance is not None:
+        factors = balance.factors(_factor(second, parts, group[0]) or without_feedback(second))
     rest = {name: torch.ones(len(matrix_of(stream.block.get_submodule(name))), dtype=torch.bool) for name in group}
     if values and values.layer in group:
         before = reference.taken() if reference else None
@@ -164,13 +194,13 @@ def _rows_of_group(
             own, here = moments.pop(0), torch.arange(rows.start, rows.stop)
             rest[values.layer][here] = False
             both = None if cross is None else own.cross.add_(cross, alpha=mix)
-            yield _Rows([(values.layer, here)], own.second.add_(second, alpha=mix), both)
+            yield _Rows([(values.layer, here)], own.second.add_(second, alpha=mix), both, factors)
     by_spec: dict[QuantSpec, list[tuple[str, torch.Tensor]]] = {}
     for name, free in rest.items():
         if bool(free.any()):
             by_spec.setdefault(walk.spec(name), []).append((name, free.nonzero()[:, 0]))
     for where in by_spec.values():
-        yield _Rows(where, second, cross)
+        yield _Rows(where, second, cross, factors)
 
 
 def _moments(walk: Walk, stream: Stream, reference: _Reference | None, layer: str) -> Moments:
@@ -186,29 +216,40 @@ def _quantize_group(
     parts_of_group: Iterable[_Rows],
     parts: Parts,
     rounding: Rounding,
+    balance: Balance | None,
     label: str,
 ) -> list[Change]:
-    """Quantize layers in place."""
+    """Quantize layers in place, and balance their columns."""
     layers = {name: matrix_of(stream.block.get_submodule(name)) for name in group}
     specs = {name: replace(walk.spec(name), method=label) for name in group}
     codes = {name: torch.empty(w.shape, dtype=torch.int8) for name, w in layers.items()}
     scales = {name: torch.empty(len(w), specs[name].groups(w.shape[1])) for name, w in layers.items()}
     prefix = walk.decoder.path(walk.index)
     outputs = (walk.outputs.load(walk.index) if walk.outputs else None) or {}
+    factors: torch.Tensor | None = None
     for rows in parts_of_group:
         first = rows.where[0][0]
         full = f"{prefix}.{first}"
-        targets = _targets(layers, rows, parts, full)
-        factor = factorize(rows.second, damping=parts.damping, name=full) if parts.feedback else None
+        targets, second, factors = _targets(layers, rows, parts, full), rows.second, rows.factors
+        if factors is not None:
+            targets, second = {n: w * factors for n, w in targets.items()}, balanced(second, factors)
+        factor = _factor(second, parts, full)
         for where, output in _by_output(rows.where, outputs):
             target = torch.cat([targets[name][which] for name, which in where])
-            q, s = rounding(target, rows.second, factor, output, specs[first], full)
+            q, s = rounding(target, second, factor, output, specs[first], full)
             sizes = [len(which) for _, which in where]
             for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
                 codes[name][which], scales[name][which] = own_q, own_s
     for name, weight in layers.items():
         weight.copy_(dequantize(codes[name], scales[name], specs[name]))
-    return [(f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group]
+    found: list[Change] = [
+        (f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group
+    ]
+    return found if balance is None or factors is None else [*found, *balance.apply(factors)]
+
+
+def _factor(second: torch.Tensor, parts: Parts, name: str) -> Factor | None:
+    return factorize(second, damping=parts.damping, name=name) if parts.feedback else None
 
 
 def _targets(layers: dict[str, torch.Tensor], rows: _Rows, parts: Parts, name: str) -> dict[str, torch.Tensor]:

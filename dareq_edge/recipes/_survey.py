@@ -19,6 +19,7 @@ from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.matrix import matrix_of
 from dareq_edge.progress import Progress
+from dareq_edge.recipes._balance import evened, find_fold, wanted_factors
 from dareq_edge.recipes._dareq_block import Parts
 from dareq_edge.rounding.damping import inverse_factor
 from dareq_edge.rounding.feedback import Factor, factorize
@@ -88,9 +89,12 @@ def survey(
             second = moments.pop(group[0]).second
             name = f"{decoder.path(index)}.{group[0]}"
             factor = factorize(second, damping=parts.damping, name=name) if parts.feedback else None
+            factor = factor or without_feedback(second)
+            fold = find_fold(decoder, index, block, group) if parts.balance else None
+            factors = wanted_factors(factor).float() if fold else torch.ones(len(second))
             found = outputs.load(index) if outputs else None
             for weight, importance in _importances(block, group, second, found, parts):
-                shift, rate = _curve(weight, importance, factor or without_feedback(second))
+                shift, rate = _curve(weight * factors, importance, evened(factor) if fold else factor)
                 rows.append((index, weight.numel(), shift, rate))
         if not alone:
             decoder.advance(block, index, hidden)

@@ -88,7 +88,7 @@ class Tiered:
         _checks.whole(parts, "row_feedback", "tuning")
         _checks.number(parts, "attention_mix", "row_damping")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
-        _checks.flag(parts, "correction", "attention_moments", "feedback")
+        _checks.flag(parts, "correction", "attention_moments", "feedback", "balance")
         _checks.choice(parts, "compute", get_args(Compute))
         needs = [n for n in ("correction", "attention_moments", "row_feedback", "tuning") if getattr(parts, n)]
         if self.tier == "weights" and needs:

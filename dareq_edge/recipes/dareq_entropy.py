@@ -30,10 +30,11 @@ from dareq_edge.recipes._survey import survey
 from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
 from dareq_edge.tuning.settings import Tuning
 
+_EVERY_TIER = RateParts(correction=False, attention_moments=False, feedback=False, balance=True)
 _DEFAULTS: dict[Tier, RateParts] = {
-    "self": RateParts(correction=True, attention_moments=True, feedback=True, row_feedback=20, tuning=80),
-    "analytic": RateParts(correction=False, attention_moments=True, feedback=True, damping=0.2, row_feedback=16),
-    "weights": RateParts(correction=False, attention_moments=False, feedback=False),
+    "self": replace(_EVERY_TIER, correction=True, attention_moments=True, feedback=True, row_feedback=20, tuning=80),
+    "analytic": replace(_EVERY_TIER, attention_moments=True, feedback=True, damping=0.2, row_feedback=16),
+    "weights": _EVERY_TIER,
 }
 """What ``None`` in a setting means, per tier."""
 _SURVEY_TOKENS = 4096
@@ -57,6 +58,7 @@ class DareQEntropy(Tiered):
         attention_mix: Share of the plain moments added to those.
         feedback: Round with error feedback; else every column for itself.
         damping: Fraction of the mean diagonal added to the second moment for rounding.
+        balance: Make columns alike in what they cost, where a fold allows it (``_balance``).
         row_feedback: Windows on which output moments are measured; 0: errors count relative to a layer's output.
         row_damping: Fraction of the mean diagonal added to those.
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
@@ -78,6 +80,7 @@ class DareQEntropy(Tiered):
     attention_mix: float | None = None
     feedback: bool | None = None
     damping: float | None = None
+    balance: bool | None = None
     row_feedback: int | None = None
     row_damping: float | None = None
     tuning: int | None = None
