@@ -55,6 +55,7 @@ class Rounding(Protocol):
         output: torch.Tensor | None,
         spec: QuantSpec,
         name: str,
+        above: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Choose codes and scales.
 
@@ -65,6 +66,8 @@ class Rounding(Protocol):
             output: G, float32 [N, N]; ``None`` rounds every row for itself.
             spec: Bits, group size, precision of scales.
             name: For messages.
+            above: Signed codes int8 [R, K] of all rows that are stored before these in the same matrix; ``None`` if
+                there are none, or these are of several matrices.
 
         Returns:
             Signed codes int8 [N, K] and scales float32 [N, G].
@@ -222,7 +225,7 @@ def _quantize_group(
     """Quantize layers in place, and balance their columns."""
     layers = {name: matrix_of(stream.block.get_submodule(name)) for name in group}
     specs = {name: replace(walk.spec(name), method=label) for name in group}
-    codes = {name: torch.empty(w.shape, dtype=torch.int8) for name, w in layers.items()}
+    codes = {name: torch.zeros(w.shape, dtype=torch.int8) for name, w in layers.items()}
     scales = {name: torch.empty(len(w), specs[name].groups(w.shape[1])) for name, w in layers.items()}
     prefix = walk.decoder.path(walk.index)
     outputs = (walk.outputs.load(walk.index) if walk.outputs else None) or {}
@@ -236,7 +239,8 @@ def _quantize_group(
         factor = _factor(second, parts, full)
         for where, output in _by_output(rows.where, outputs):
             target = torch.cat([targets[name][which] for name, which in where])
-            q, s = rounding(target, second, factor, output, specs[first], full)
+            above = _above(where, codes)
+            q, s = rounding(target, second, factor, output, specs[first], full, above)
             sizes = [len(which) for _, which in where]
             for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
                 codes[name][which], scales[name][which] = own_q, own_s
@@ -246,6 +250,13 @@ def _quantize_group(
         (f"{prefix}.{name}.weight", to_quantized(codes[name], scales[name], specs[name])) for name in group
     ]
     return found if balance is None or factors is None else [*found, *balance.apply(factors)]
+
+
+def _above(where: list[tuple[str, torch.Tensor]], codes: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """What is stored before the rows of one layer, as far as it is chosen already."""
+    (name, which), *others = where
+    start = int(which[0])
+    return codes[name][:start] if start and not others else None
 
 
 def _factor(second: torch.Tensor, parts: Parts, name: str) -> Factor | None:

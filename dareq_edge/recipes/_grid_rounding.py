@@ -43,6 +43,7 @@ class GridRounding:
         output: torch.Tensor | None,
         spec: QuantSpec,
         name: str,
+        above: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Rounding``."""
         parts = self.parts

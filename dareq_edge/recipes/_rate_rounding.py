@@ -18,6 +18,7 @@ from dareq_edge.rounding.rate import (
     without_feedback,
 )
 from dareq_edge.rounding.rows import feedback_rows
+from dareq_edge.rounding.trellis import LARGEST, STEP, start_states, trellis_feedback
 from dareq_edge.spec import QuantSpec
 
 
@@ -25,6 +26,7 @@ from dareq_edge.spec import QuantSpec
 class RateParts(Parts):
     """The parts of the recipe, as its fields of the same names."""
 
+    trellis: bool = True
     passes: int = 3
     step: float = 1.0
 
@@ -49,22 +51,51 @@ class RateRounding:
         output: torch.Tensor | None,
         spec: QuantSpec,
         name: str,
+        above: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Rounding``; code lengths are those of the pass before, zero at first."""
         _grid.check(weight, name)
         factor = factor or without_feedback(second)
-        lengths = torch.zeros(CODES)
-
-        def quantize(rows: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            steps = self.parts.step * step_sizes(importance, factor, self.slope)
-            finest = rows.abs().amax(dim=1) / (spec.zero_point - 1)
-            scales = _grid.stored_scales(torch.maximum(steps, finest)[:, None], spec)
-            return rate_feedback(rows, scales, importance, factor, lengths, self.slope), scales
-
+        pass_ = _Pass(self, factor, spec, above, torch.zeros(CODES))
         for _ in range(self.parts.passes):
             if output is None:
-                q, scales = quantize(weight, relative_importance(weight, second))
+                q, scales = pass_(weight, relative_importance(weight, second))
             else:
-                q, scales = feedback_rows(weight, output, quantize, spec, damping=self.parts.row_damping, name=name)
-            lengths = code_lengths(q)
+                damping, ordered = self.parts.row_damping, not self.parts.trellis
+                q, scales = feedback_rows(weight, output, pass_, spec, damping=damping, ordered=ordered, name=name)
+            pass_ = _Pass(self, factor, spec, above, code_lengths(torch.cat(pass_.counted)))
+        return q, scales
+
+
+class _Pass:
+    """Rounds a layer once, some rows at a time from the top."""
+
+    def __init__(
+        self,
+        rounding: RateRounding,
+        factor: Factor,
+        spec: QuantSpec,
+        above: torch.Tensor | None,
+        lengths: torch.Tensor,
+    ) -> None:
+        self._rounding = rounding
+        self._factor = factor
+        self._spec = spec
+        self._lengths = lengths
+        self._states = start_states(above, factor.order)
+        self.counted: list[torch.Tensor] = []
+        """What the coder will be given: codes, or indices of the trellis, int8."""
+
+    def __call__(self, rows: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``rounding.rows.Quantize``."""
+        parts, slope = self._rounding.parts, self._rounding.slope
+        steps = parts.step * step_sizes(importance, self._factor, slope) * (STEP if parts.trellis else 1.0)
+        finest = rows.abs().amax(dim=1) / (LARGEST if parts.trellis else self._spec.zero_point - 1)
+        scales = _grid.stored_scales(torch.maximum(steps, finest)[:, None], self._spec)
+        if parts.trellis:
+            q, indices = trellis_feedback(rows, scales, importance, self._factor, self._lengths, slope, self._states)
+            self.counted.append(indices)
+        else:
+            q = rate_feedback(rows, scales, importance, self._factor, self._lengths, slope)
+            self.counted.append(q)
         return q, scales

@@ -48,6 +48,7 @@ class DareQEntropy(Tiered):
     Attributes:
         target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
         slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
+        trellis: Two grids take turns (``rounding.trellis``); else one.
         step: Times the step that is best at high rate.
         passes: Times a layer is rounded; each takes the lengths of codes from the one before, the first rounds to
             nearest.
@@ -71,6 +72,7 @@ class DareQEntropy(Tiered):
 
     target_bits: float = 3.5
     slope: float | None = None
+    trellis: bool | None = None
     step: float | None = None
     passes: int | None = None
     correction: bool | None = None
@@ -94,6 +96,7 @@ class DareQEntropy(Tiered):
         _ = self._tuning
         _checks.whole(parts, "passes", least=1)
         _checks.number(self, "target_bits", most=_BITS)
+        _checks.flag(parts, "trellis")
         _checks.number(parts, "step")
         if self.target_bits <= 0 or parts.step <= 0:
             raise SpecError(f"target_bits is {self.target_bits} and step {parts.step}; both must be positive")

@@ -30,9 +30,10 @@ def feedback_rows(
     spec: QuantSpec,
     *,
     damping: float,
+    ordered: bool = True,
     name: str = "weight",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and scales with error feedback from row to row, in the order of falling diag G.
+    """Codes and scales with error feedback from row to row.
 
     Args:
         weight: Target W, float32 [N, K]; not changed.
@@ -40,6 +41,7 @@ def feedback_rows(
         quantize: Rounds rows for themselves.
         spec: Bits and group size.
         damping: Fraction of the mean diagonal added to G.
+        ordered: Rows go in the order of falling diag G; else as they lie.
         name: For messages.
 
     Returns:
@@ -48,7 +50,9 @@ def feedback_rows(
     Raises:
         CheckpointError: A G that holds NaN or infinity, or that no damping makes positive definite.
     """
-    order = torch.argsort(output.diagonal(), descending=True, stable=True)
+    order = torch.arange(len(output))
+    if ordered:
+        order = torch.argsort(output.diagonal(), descending=True, stable=True)
     u = inverse_factor(output[order][:, order], damping, name)
     left, importance = weight.float()[order], u.diagonal().pow(-2)
     codes, scales = [], []
