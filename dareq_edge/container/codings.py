@@ -5,6 +5,7 @@
     zstd     one zstd frame
     pairs    see ``pairs``: codes near 128, two per byte, then one zstd frame
     planes   see ``planes``: float32 values as byte planes, one zstd frame each
+    trellis  see ``trellis``: codes of two grids that take turns, as indices
 
 A zstd frame must state its content size, carry its checksum, need no dictionary and no window of more than 2^20
 bytes, and end where its part of the payload ends.
@@ -17,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dareq_edge.container import pairs, planes
+from dareq_edge.container import pairs, planes, trellis
 from dareq_edge.container.workspace import Workspace
 from dareq_edge.container.zstd import unzstd
 
@@ -40,4 +41,5 @@ DECODERS: dict[str, Callable[[memoryview, NDArray[np.uint8], Workspace], None]] 
     "zstd": _decode_zstd,
     "pairs": pairs.decode,
     "planes": planes.decode,
+    "trellis": trellis.decode,
 }

@@ -7,7 +7,7 @@ from io import RawIOBase
 import numpy as np
 from numpy.typing import NDArray
 
-from dareq_edge.container import pairs, planes
+from dareq_edge.container import pairs, planes, trellis
 from dareq_edge.container.codings import DECODERS
 from dareq_edge.container.layout import CODINGS, KINDS, Entry, check_of
 from dareq_edge.container.regions import Kind
@@ -40,6 +40,7 @@ def _smallest(data: NDArray[np.uint8], kind: Kind, row: int) -> tuple[str, bytes
     if kind == "codes8":
         paired = pairs.encode(data)
         found = {"zstd": huffman(data)} if paired is None else {"pairs": paired}
+        found["trellis"] = trellis.encode(data, row)
     elif kind == "codes4":
         found = {"zstd": huffman(data)}
     elif kind == "floats":

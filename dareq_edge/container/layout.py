@@ -12,7 +12,7 @@ r"""Header and frame table of a container (.dqz), byte by byte. All integers are
 
     one entry
     0             1      kind: 0 bytes, 1 codes8, 2 codes4, 3 floats: what the region holds
-    1             1      coding: 0 stored, 1 zeros, 2 zstd, 3 pairs, 4 planes; see ``codings``
+    1             1      coding: 0 stored, 1 zeros, 2 zstd, 3 pairs, 4 planes, 5 trellis; see ``codings``
     2             2      0
     4             4      bytes unpacked, 1 to 2^20
     8             4      bytes of the payload, at most the bytes unpacked
@@ -49,7 +49,7 @@ FRAME_LIMIT = 1 << 20
 """Most bytes a frame may unpack to."""
 
 KINDS = ("bytes", "codes8", "codes4", "floats")
-CODINGS = ("stored", "zeros", "zstd", "pairs", "planes")
+CODINGS = ("stored", "zeros", "zstd", "pairs", "planes", "trellis")
 ENTRY = np.dtype(
     [("kind", "u1"), ("coding", "u1"), ("zero", "<u2"), ("raw", "<u4"), ("coded", "<u4"), ("check", "<u8")]
 )

@@ -23,7 +23,7 @@ class Region:
         offset: Its first byte.
         nbytes: Its length, at least 1.
         kind: "codes8" one code per byte, 128 being zero; "codes4" two per byte; "floats" float32; "bytes" anything.
-        row: Bytes per row of the matrix it is; frames of floats hold whole rows.
+        row: Bytes per row of the matrix it is; frames of floats and codes8 hold whole rows.
     """
 
     offset: int
@@ -62,8 +62,8 @@ def cover(regions: Sequence[Region], size: int) -> Iterator[Region]:
 
 
 def cut(region: Region) -> Iterator[Region]:
-    """The pieces of a region that become frames: about equal, about FRAME bytes, whole rows of floats."""
-    unit = region.row if region.kind == "floats" and region.row <= FRAME_LIMIT else 64
+    """The pieces of a region that become frames: about equal, about FRAME bytes; whole rows of floats and codes8."""
+    unit = region.row if region.kind in ("floats", "codes8") and region.row <= FRAME_LIMIT else 64
     pieces = -(-region.nbytes // FRAME)
     step = max(unit, -(-region.nbytes // pieces) // unit * unit)
     if step * pieces < region.nbytes and step + unit <= FRAME_LIMIT:

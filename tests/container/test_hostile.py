@@ -70,7 +70,7 @@ def test_headers_are_refused(tmp_path: Path, content: bytes, match: str) -> None
     ("row", "match"),
     [
         (Entry(4, 0, 0, 4, 4, 0), "kind or coding"),
-        (Entry(0, 5, 0, 4, 4, 0), "kind or coding"),
+        (Entry(0, 6, 0, 4, 4, 0), "kind or coding"),
         (Entry(0, 0, 1, 4, 4, 0), "impossible length"),
         (Entry(0, 0, 0, 0, 4, 0), "impossible length"),
         (Entry(0, 0, 0, 5, 4, 0), "impossible length"),
