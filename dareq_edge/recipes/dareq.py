@@ -107,7 +107,8 @@ class DareQ(Tiered):
     @property
     def chosen(self) -> GridParts:
         """The parts with the tier's defaults filled in."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(GridParts)} | {"compute": self.precision}
+        names = {f.name for f in dataclasses.fields(GridParts)} - {"balance"}  # of no use to codes of fixed width
+        given = {name: getattr(self, name) for name in names} | {"compute": self.precision}
         return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
 
     @property

@@ -21,8 +21,10 @@ from dareq_edge.blockwise.outputs import Outputs, measure_outputs
 from dareq_edge.errors import SpecError
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
+from dareq_edge.quantizers.entquant import EntQuant
 from dareq_edge.recipes import Change, Source, _checks
 from dareq_edge.recipes._budget import Budget
+from dareq_edge.recipes._coded_options import coded_options
 from dareq_edge.recipes._dareq_block import Walk, quantize_block
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
@@ -65,6 +67,7 @@ class DareQEntropy(Tiered):
         tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
         tuning_batch: Windows per step.
         tuning_rate: Adam's learning rate, relative to what is tuned.
+        table_lam: lambda of 8-bit tables, see ``dareq_edge.quantizers.entquant``.
 
     Raises:
         SpecError: A value cannot work.
@@ -88,12 +91,13 @@ class DareQEntropy(Tiered):
     tuning: int | None = None
     tuning_batch: int = 2
     tuning_rate: float = 1e-3
+    table_lam: float = 1.0
 
     def __post_init__(self) -> None:
         Tiered.__post_init__(self)
         parts = self.chosen
         self.check_parts(parts)
-        _ = self._tuning
+        _ = self._tuning, EntQuant(lam=self.table_lam)
         _checks.whole(parts, "passes", least=1)
         _checks.number(self, "target_bits", most=_BITS)
         _checks.flag(parts, "trellis")
@@ -122,13 +126,8 @@ class DareQEntropy(Tiered):
         return f"dareq-entropy:{self.tier}"
 
     def options(self, chosen: QuantOptions) -> QuantOptions:
-        """See ``Recipe``: 8-bit codes per channel, whatever their rate."""
-        if chosen.bits not in (QuantOptions().bits, _BITS) or chosen.group_size is not None:
-            raise SpecError(
-                f"dareq-entropy has 8-bit codes, one scale per channel, not {chosen.spec.scheme} with {chosen.bits} "
-                f"bits; leave --group-size out and give the rate, e.g. dareq-entropy+target_bits={chosen.bits}"
-            )
-        return replace(chosen, bits=_BITS, method="mse")
+        """See ``Recipe``."""
+        return coded_options("dareq-entropy", chosen)
 
     def check(self, source: Source) -> None:
         """See ``Recipe``; the plan has been checked already."""
@@ -136,7 +135,7 @@ class DareQEntropy(Tiered):
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
         parts, decoder = self.chosen, self.decoder(source)
-        yield from outside_changes(source, decoder)
+        yield from outside_changes(source, decoder, EntQuant(lam=self.table_lam))
         budget: Budget | None = None
         outputs: Outputs | None = None
 

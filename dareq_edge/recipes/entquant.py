@@ -9,16 +9,16 @@ layers with super weights, which needs activations.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
-from dareq_edge.errors import SpecError
 from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions, output_head
 from dareq_edge.progress import Progress
 from dareq_edge.quantizers.entquant import LAMBDA, Codes, EntQuant, Scale
 from dareq_edge.recipes import Change, Source
+from dareq_edge.recipes._coded_options import coded_options
 from dareq_edge.recipes._coded_rate import find_lambda
 
 
@@ -56,22 +56,8 @@ class EntQuantRecipe:
         return EntQuant(self.scale, self.codes, self.table_lam)
 
     def options(self, chosen: QuantOptions) -> QuantOptions:
-        """See ``Recipe``.
-
-        Raises:
-            SpecError: Other bits than 4, which is what is chosen where nothing is, or 8; groups; 4-bit tables.
-        """
-        if chosen.bits not in (4, 8) or chosen.group_size is not None:
-            raise SpecError(
-                f"recipe entquant has 8-bit codes per channel, not {chosen.bits} bits, {chosen.spec.scheme}; for "
-                f"about {chosen.bits} bits per weight on disk use --recipe entquant+target_bits={chosen.bits}, and "
-                "neither --bits nor --group-size"
-            )
-        for name in ("table_bits", "position_bits"):
-            if getattr(chosen, name) == 4:
-                option = f"--{name.replace('_', '-')}"
-                raise SpecError(f"recipe entquant has no 4-bit tables; use {option} 8, which is coded too, or 32")
-        return replace(chosen, method="entquant", bits=8)
+        """See ``Recipe``."""
+        return coded_options("entquant", chosen)
 
     def check(self, source: Source) -> None:
         """See ``Recipe``; the plan has been checked already."""

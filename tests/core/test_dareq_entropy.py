@@ -61,7 +61,7 @@ def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str,
     source = make(tmp_path / "m", family, torch.bfloat16)
     manifest = quantize_checkpoint(source, tmp_path / "q", QuantOptions(table_bits=8), recipe(tier))
     methods = {e.method for e in manifest.tensors.values() if e.method}
-    assert methods == {f"dareq-entropy:{tier}", "mse"}
+    assert methods == {f"dareq-entropy:{tier}", "entquant"}
     assert {e.bits for e in manifest.tensors.values() if e.method} == {8}
     assert torch.isfinite(load_reference(tmp_path / "q").model(torch.tensor([[3, 4, 5]])).logits).all()
 
@@ -106,5 +106,5 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, object], mess
 
 @pytest.mark.parametrize("options", [QuantOptions(bits=3), QuantOptions(group_size=64)])
 def test_codes_of_another_form_are_refused(tmp_path: Path, options: QuantOptions) -> None:
-    with pytest.raises(SpecError, match=r"8-bit codes, one scale per channel.*\+target_bits="):
+    with pytest.raises(SpecError, match=r"8-bit codes per channel.*dareq-entropy\+target_bits="):
         quantize_checkpoint(MINI, tmp_path / "q", options, recipe("weights"))
