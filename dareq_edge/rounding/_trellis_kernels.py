@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dareq_edge.container.trellis import STATES
 from dareq_edge.quantizers._numba import compiled
 
-_STATES = 4  # 2 a_t + a_(t-1)
 _MOST = 62  # of an index: its neighbours' codes are still codes
 _NEVER = np.float32(1e30)
 
@@ -35,7 +35,7 @@ def feedback(
         u: Upper triangular factor, float32 [K, K].
         worth: Bits that a squared error of 1 costs in a column with U[j, j] = 1, float32 [N].
         lengths: Bits of the indices -128 to 127, float32 [256].
-        states: 2 a_0 + a_(-1) of every column, int8 [K]; those of the row after the last when done.
+        states: Of every column, w_0 the lowest bit, int8 [K]; those of the row after the last when done.
 
     Returns:
         Signed codes and indices, int8 [N, K] each.
@@ -59,8 +59,8 @@ def _feedback(
     indices: NDArray[np.int8],
 ) -> None:
     n = x.shape[1]
-    path = np.empty((n, _STATES), dtype=np.int8)
-    best = np.empty((n, _STATES), dtype=np.int8)
+    path = np.empty((n, STATES), dtype=np.int8)
+    best = np.empty((n, STATES), dtype=np.int8)
     error = np.empty(n, dtype=np.float32)
     for j in range(len(x)):
         state = _forward(x[j], s, worth / (u[j, j] * u[j, j]), lengths, states[j], path, best)
@@ -68,7 +68,7 @@ def _feedback(
         for i in range(n - 1, -1, -1):
             index, state = best[i, state], path[i, state]
             indices[j, i] = index
-            codes[j, i] = _code(int(index), state >> 1)
+            codes[j, i] = _code(int(index), state & 1)
             error[i] = (x[j, i] - np.float32(codes[j, i]) * s[i]) / u[j, j]
         for later in range(j + 1, len(x)):
             factor = u[j, later]
@@ -87,25 +87,47 @@ def _forward(
     best: NDArray[np.int8],
 ) -> int:
     """The state the cheapest way ends in; fills the state before each step and the index taken there."""
-    cost, new = np.full(_STATES, _NEVER, dtype=np.float32), np.empty(_STATES, dtype=np.float32)
+    cost, new = np.full(STATES, _NEVER, dtype=np.float32), np.empty(STATES, dtype=np.float32)
+    price, index = np.empty((2, 2), dtype=np.float32), np.empty((2, 2), dtype=np.int8)
     cost[start] = 0
     for i in range(len(x)):
+        for grid in range(2):
+            _cheapest(x[i], s[i], worth[i], grid, lengths, price[grid], index[grid])
         new[:] = _NEVER
-        for state in range(_STATES):
-            if cost[state] >= _NEVER:
-                continue
-            grid = state >> 1
-            middle = _nearest(x[i] / s[i], grid)
-            for index in range(middle - 1, middle + 2):
-                left = x[i] - np.float32(_code(index, grid)) * s[i]
-                total = cost[state] + left * left * worth[i] + lengths[index + 128]
-                following = 2 * ((index ^ state) & 1) + grid
-                if total < new[following]:
-                    new[following] = total
-                    path[i, following] = state
-                    best[i, following] = index
+        for state in range(STATES):
+            if cost[state] < _NEVER:
+                grid = state & 1
+                for low in range(2):
+                    total, following = cost[state] + price[grid, low], _next(state, low)
+                    if total < new[following]:
+                        new[following] = total
+                        path[i, following] = state
+                        best[i, following] = index[grid, low]
         cost[:] = new
     return int(np.argmin(cost))
+
+
+@compiled()
+def _cheapest(
+    x: Any, s: Any, worth: Any, grid: int, lengths: NDArray[np.float32], price: NDArray[np.float32], index: Any
+) -> None:
+    """Of a grid's indices with an even and with an odd lowest bit, the best near x, and its error and bits."""
+    price[:] = _NEVER
+    middle = _nearest(x / s, grid)
+    for candidate in range(middle - 1, middle + 2):
+        left = x - np.float32(_code(candidate, grid)) * s
+        total = left * left * worth + lengths[candidate + 128]
+        low = candidate & 1
+        if total < price[low]:
+            price[low] = total
+            index[low] = candidate
+
+
+@compiled()
+def _next(state: int, low: int) -> int:
+    """The state after a row whose index has this lowest bit: what a_t and p_t add to the grids to come."""
+    grid = state & 1
+    return (state >> 1) ^ (grid << 1) ^ (grid << 4) ^ (low << 2)
 
 
 @compiled()

@@ -1,9 +1,10 @@
-"""Rounding with dependent quantization: two grids take turns, and the turn is part of the choice.
+"""Rounding with a trellis: two grids take turns, and the turn is part of the choice.
 
 An entropy-coded uniform grid spends 0.25 bit per weight more than the best there is for its error. Of two grids whose
-union is twice as fine, with the grid of every weight given by the parity of the choices before it (four states,
-H.266, section 8.7.3; ``container.trellis`` has the rule), the Viterbi algorithm gets about half of that back. The
-codes are those of the fine grid, so that what computes with them knows nothing of it; the container stores indices.
+union is twice as fine, with the grid of every weight given by the parities of the choices before it
+(``container.trellis`` has the rule), the Viterbi algorithm gets more than half of that back: entropy-coded trellis
+quantization (Fischer and Wang 1992); H.266 has it with four states, as dependent quantization. The codes are those of
+the fine grid, so that what computes with them knows nothing of it; the container stores indices.
 Rows follow each other as they are stored; every column is a trellis of its own.
 """
 
@@ -32,8 +33,8 @@ def start_states(above: torch.Tensor | None, order: torch.Tensor) -> torch.Tenso
     """
     if above is None:
         return torch.zeros(len(order), dtype=torch.int8)
-    grid, last = torch.from_numpy(states_after(above.numpy())).to(torch.int8)
-    states: torch.Tensor = 2 * grid + last
+    bits = torch.from_numpy(states_after(above.numpy())).to(torch.int8)
+    states: torch.Tensor = sum(bit << i for i, bit in enumerate(bits))
     return states[order].contiguous()
 
 

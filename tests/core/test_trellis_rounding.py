@@ -15,7 +15,11 @@ from dareq_edge.rounding.feedback import Factor, factorize
 from dareq_edge.rounding.rate import code_lengths, entropy, rate_feedback, step_sizes
 from dareq_edge.rounding.trellis import STEP, start_states, trellis_feedback
 
-TRANSITIONS = ((0, 2), (2, 0), (1, 3), (3, 1))
+
+def following(state: tuple[int, ...], low: int) -> tuple[int, ...]:
+    """w_0 … w_4 after a row whose index has this lowest bit, as ``container.trellis`` has the rule."""
+    a, *w = *state, 0
+    return w[0], w[1] ^ a, w[2] ^ low, w[3], w[4] ^ a
 
 
 def test_a_column_gets_the_best_codes_there_are() -> None:
@@ -23,15 +27,15 @@ def test_a_column_gets_the_best_codes_there_are() -> None:
     weight, worth = torch.randn(5, 1, generator=generator) * 1.5, torch.rand(5, generator=generator) + 0.5
     lengths = torch.rand(256, generator=generator) * 3
     factor = Factor(torch.arange(1), torch.ones(1, 1))
-    states = torch.tensor([2], dtype=torch.int8)
+    states = torch.tensor([0b10010], dtype=torch.int8)
     _, k = trellis_feedback(weight, torch.ones(5, 1), 2 * worth, factor, lengths, 1.0, states)
 
     def cost(path: tuple[int, ...]) -> float:
-        state, total = 2, 0.0
+        state, total = (0, 1, 0, 0, 1), 0.0
         for i, index in enumerate(path):
-            code = 2 * index - (np.sign(index) if state >= 2 else 0)
+            code = 2 * index - np.sign(index) * state[0]
             total += float(worth[i]) * (float(weight[i, 0]) - code) ** 2 + float(lengths[index + 128])
-            state = TRANSITIONS[state][index & 1]
+            state = following(state, index & 1)
         return total
 
     best = min(itertools.product(range(-2, 3), repeat=5), key=cost)
