@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeVar, get_args
 
 import torch
 
@@ -27,12 +27,13 @@ from dareq_edge.tuning.tune import tune
 Tier = Literal["self", "analytic", "weights"]
 """See the module."""
 
+PartsT = TypeVar("PartsT", bound=Parts)
 _NOISE_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Tiered:
-    """See the module.
+    """See the module; ``None`` in a setting is the tier's default, which every recipe has its own of.
 
     Attributes:
         tier: See ``Tier``.
@@ -43,6 +44,19 @@ class Tiered:
         probe: Tier analytic: windows of uniformly drawn tokens, always the same ones.
         probe_length: Tokens per such window.
         noise: Tier weights: vectors of white noise, always the same ones.
+        correction: Move weights to make up for the errors of their inputs.
+        correction_mix: How far, 0 to 1.
+        correction_damping: Fraction of the mean diagonal added to the moments when doing so.
+        attention_moments: Value projections count their inputs averaged by attention.
+        attention_mix: Share of the plain moments added to those.
+        feedback: Round with error feedback; else every weight for itself.
+        damping: Fraction of the mean diagonal added to the second moment for rounding.
+        row_feedback: Windows on which output moments are measured, for feedback from row to row, see
+            ``rounding.rows``; 0 is none.
+        row_damping: Fraction of the mean diagonal added to those.
+        tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
+        tuning_batch: Windows per step.
+        tuning_rate: Adam's learning rate, relative to what is tuned.
         compute: Precision of the blocks' matrix products; "auto" is bfloat16 where the processor multiplies it fast.
 
     Raises:
@@ -57,6 +71,18 @@ class Tiered:
     probe: int = 32
     probe_length: int = 128
     noise: int = 4096
+    correction: bool | None = None
+    correction_mix: float | None = None
+    correction_damping: float | None = None
+    attention_moments: bool | None = None
+    attention_mix: float | None = None
+    feedback: bool | None = None
+    damping: float | None = None
+    row_feedback: int | None = None
+    row_damping: float | None = None
+    tuning: int | None = None
+    tuning_batch: int = 2
+    tuning_rate: float = 1e-3
     compute: Literal["auto"] | Compute = "auto"
 
     def __post_init__(self) -> None:
@@ -74,30 +100,38 @@ class Tiered:
         """Whether ``seed`` changes anything."""
         return self.tier == "self"
 
-    @property
-    def precision(self) -> Compute:
-        """``compute``, decided."""
-        return preferred_compute() if self.compute == "auto" else self.compute
-
-    def check_parts(self, parts: Parts) -> None:
-        """Refuse parts that cannot work, or not in this tier.
+    def parts(self, default: PartsT) -> PartsT:
+        """A tier's defaults with what is set in their place.
 
         Raises:
-            SpecError: They cannot.
+            SpecError: A value cannot work, or not in this tier.
         """
+        compute = preferred_compute() if self.compute == "auto" else self.compute
+        given = {f.name: getattr(self, f.name, None) for f in fields(default)} | {"compute": compute}
+        parts = replace(default, **{name: value for name, value in given.items() if value is not None})
+        self._check(parts)
+        return parts
+
+    def settings_of(self, parts: Parts) -> Tuning:
+        """How distillation is done in the end."""
+        rate = self.tuning_rate
+        return Tuning(parts.tuning, self.tuning_batch, rate_scales=rate, rate_norms=rate, seed=self.seed)
+
+    def _check(self, parts: Parts) -> None:
         _checks.whole(parts, "row_feedback", "tuning")
         _checks.number(parts, "attention_mix", "row_damping")
         _checks.number(parts, "correction_mix", "correction_damping", "damping", most=1)
         _checks.flag(parts, "correction", "attention_moments", "feedback", "balance")
         _checks.choice(parts, "compute", get_args(Compute))
+        _ = self.settings_of(parts)
         needs = [n for n in ("correction", "attention_moments", "row_feedback", "tuning") if getattr(parts, n)]
         if self.tier == "weights" and needs:
             raise SpecError(f"{needs[0]} needs text, and tier weights has none; use tier analytic or self")
 
-    def decoder(self, source: Source) -> Decoder:
+    def decoder(self, source: Source, parts: Parts) -> Decoder:
         """The model, to be walked."""
         batch = {"batch": _NOISE_BATCH} if self.tier == "weights" else {}
-        return Decoder.open(source, compute=self.precision, **batch)
+        return Decoder.open(source, compute=parts.compute, **batch)
 
     def tokens(self, source: Source, progress: Progress) -> torch.Tensor:
         """What the decoder is run on in the tiers that run tokens: int64 [S, T]."""

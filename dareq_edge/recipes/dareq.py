@@ -16,7 +16,6 @@ which tier uses which.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -30,7 +29,6 @@ from dareq_edge.recipes._grid_rounding import GridParts, GridRounding
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
 from dareq_edge.rounding.search import POWERS
-from dareq_edge.tuning.settings import Tuning
 
 _DEFAULTS: dict[Tier, GridParts] = {
     "self": GridParts(
@@ -53,21 +51,8 @@ class DareQ(Tiered):
         weighted: The search weights errors with the input's second moment; else all weights count the same.
         conditional: It does so with what is left of the moments after error feedback, see ``feedback.Factor``.
         entropy_weight: Of the codes' entropy in the search: 0 is none, 1 balances the 6.02 dB a bit is worth.
-        correction: Move weights to make up for the errors of their inputs.
-        correction_mix: How far, 0 to 1.
-        correction_damping: Fraction of the mean diagonal added to the moments when doing so.
-        attention_moments: Value projections count their inputs averaged by attention.
-        attention_mix: Share of the plain moments added to those.
-        feedback: Round with error feedback; else to nearest.
         descent: Most sweeps of coordinate descent after rounding; 0 is none.
         refit: Fit scales again before each of them.
-        damping: Fraction of the mean diagonal added to the second moment for rounding.
-        row_feedback: Windows of the text on which output moments are measured, for feedback from row to row, see
-            ``rounding.rows``; 0 is none.
-        row_damping: Fraction of the mean diagonal added to those.
-        tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
-        tuning_batch: Windows per step.
-        tuning_rate: Adam's learning rate, relative to what is tuned.
 
     Raises:
         SpecError: A value cannot work.
@@ -79,42 +64,21 @@ class DareQ(Tiered):
     weighted: bool | None = None
     conditional: bool | None = None
     entropy_weight: float | None = None
-    correction: bool | None = None
-    correction_mix: float | None = None
-    correction_damping: float | None = None
-    attention_moments: bool | None = None
-    attention_mix: float | None = None
-    feedback: bool | None = None
     descent: int | None = None
     refit: bool | None = None
-    damping: float | None = None
-    row_feedback: int | None = None
-    row_damping: float | None = None
-    tuning: int | None = None
-    tuning_batch: int = 2
-    tuning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         Tiered.__post_init__(self)
         parts = self.chosen
-        self.check_parts(parts)
         _checks.choice(parts, "power", POWERS)
         _checks.whole(parts, "descent")
-        _ = self._tuning
         _checks.number(parts, "entropy_weight")
         _checks.flag(parts, "scale_search", "signed", "weighted", "conditional", "refit")
 
     @property
     def chosen(self) -> GridParts:
         """The parts with the tier's defaults filled in."""
-        names = {f.name for f in dataclasses.fields(GridParts)} - {"balance"}  # of no use to codes of fixed width
-        given = {name: getattr(self, name) for name in names} | {"compute": self.precision}
-        return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
-
-    @property
-    def _tuning(self) -> Tuning:
-        rate = self.tuning_rate
-        return Tuning(self.chosen.tuning, self.tuning_batch, rate_scales=rate, rate_norms=rate, seed=self.seed)
+        return self.parts(_DEFAULTS[self.tier])
 
     @property
     def label(self) -> str:
@@ -131,7 +95,7 @@ class DareQ(Tiered):
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
         parts, rounding = self.chosen, GridRounding(self.chosen)
-        decoder = self.decoder(source)
+        decoder = self.decoder(source, parts)
         yield from outside_changes(source, decoder)
         outputs: Outputs | None = None
 
@@ -147,7 +111,7 @@ class DareQ(Tiered):
             outputs = Outputs(source.work, settings)
             measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
         journal = Journal(source.work, settings)
-        yield from walk_tokens(decoder, ids, journal, step, parts, self._tuning, progress)
+        yield from walk_tokens(decoder, ids, journal, step, parts, self.settings_of(parts), progress)
 
 
 RECIPE = DareQ

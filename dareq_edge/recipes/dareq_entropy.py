@@ -10,7 +10,6 @@ and what every block really took corrects it. Scales and norms are tuned in the 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -30,7 +29,6 @@ from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
 from dareq_edge.recipes._survey import survey
 from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
-from dareq_edge.tuning.settings import Tuning
 
 _EVERY_TIER = RateParts(correction=False, attention_moments=False, feedback=False, balance=True)
 _DEFAULTS: dict[Tier, RateParts] = {
@@ -54,19 +52,7 @@ class DareQEntropy(Tiered):
         step: Times the step that is best at high rate.
         passes: Times a layer is rounded; each takes the lengths of codes from the one before, the first rounds to
             nearest.
-        correction: Move weights to make up for the errors of their inputs.
-        correction_mix: How far, 0 to 1.
-        correction_damping: Fraction of the mean diagonal added to the moments when doing so.
-        attention_moments: Value projections count their inputs averaged by attention.
-        attention_mix: Share of the plain moments added to those.
-        feedback: Round with error feedback; else every column for itself.
-        damping: Fraction of the mean diagonal added to the second moment for rounding.
         balance: Make columns alike in what they cost, where a fold allows it (``_balance``).
-        row_feedback: Windows on which output moments are measured; 0: errors count relative to a layer's output.
-        row_damping: Fraction of the mean diagonal added to those.
-        tuning: Steps of distillation that tune scales, norms and biases in the end; 0 is none.
-        tuning_batch: Windows per step.
-        tuning_rate: Adam's learning rate, relative to what is tuned.
         table_lam: lambda of 8-bit tables, see ``dareq_edge.quantizers.entquant``.
 
     Raises:
@@ -78,29 +64,16 @@ class DareQEntropy(Tiered):
     trellis: bool | None = None
     step: float | None = None
     passes: int | None = None
-    correction: bool | None = None
-    correction_mix: float | None = None
-    correction_damping: float | None = None
-    attention_moments: bool | None = None
-    attention_mix: float | None = None
-    feedback: bool | None = None
-    damping: float | None = None
     balance: bool | None = None
-    row_feedback: int | None = None
-    row_damping: float | None = None
-    tuning: int | None = None
-    tuning_batch: int = 2
-    tuning_rate: float = 1e-3
     table_lam: float = 1.0
 
     def __post_init__(self) -> None:
         Tiered.__post_init__(self)
         parts = self.chosen
-        self.check_parts(parts)
-        _ = self._tuning, EntQuant(lam=self.table_lam)
+        _ = EntQuant(lam=self.table_lam)
         _checks.whole(parts, "passes", least=1)
         _checks.number(self, "target_bits", most=_BITS)
-        _checks.flag(parts, "trellis")
+        _checks.flag(parts, "trellis", "balance")
         _checks.number(parts, "step")
         if self.target_bits <= 0 or parts.step <= 0:
             raise SpecError(f"target_bits is {self.target_bits} and step {parts.step}; both must be positive")
@@ -112,13 +85,7 @@ class DareQEntropy(Tiered):
     @property
     def chosen(self) -> RateParts:
         """The parts with the tier's defaults filled in."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(RateParts)} | {"compute": self.precision}
-        return replace(_DEFAULTS[self.tier], **{name: value for name, value in given.items() if value is not None})
-
-    @property
-    def _tuning(self) -> Tuning:
-        rate = self.tuning_rate
-        return Tuning(self.chosen.tuning, self.tuning_batch, rate_scales=rate, rate_norms=rate, seed=self.seed)
+        return self.parts(_DEFAULTS[self.tier])
 
     @property
     def label(self) -> str:
@@ -134,7 +101,8 @@ class DareQEntropy(Tiered):
 
     def changes(self, source: Source, progress: Progress) -> Iterator[Change]:
         """See ``Recipe``."""
-        parts, decoder = self.chosen, self.decoder(source)
+        parts = self.chosen
+        decoder = self.decoder(source, parts)
         yield from outside_changes(source, decoder, EntQuant(lam=self.table_lam))
         budget: Budget | None = None
         outputs: Outputs | None = None
@@ -165,7 +133,7 @@ class DareQEntropy(Tiered):
             hidden = decoder.embed(ids[: max(1, _SURVEY_TOKENS // ids.shape[1])])
             budget = Budget(survey(decoder, hidden, parts, outputs, progress), self.target_bits)
         journal = Journal(source.work, settings)
-        yield from walk_tokens(decoder, ids, journal, step, parts, self._tuning, progress, spent)
+        yield from walk_tokens(decoder, ids, journal, step, parts, self.settings_of(parts), progress, spent)
 
 
 RECIPE = DareQEntropy
