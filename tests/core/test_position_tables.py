@@ -250,6 +250,7 @@ SMALL: dict[str, dict[str, object]] = {
     "dareq:weights": {"tier": "weights", "noise": 64},
     **{name: {} for name in names() if name != "dareq"},
     "entquant": {"table_lam": LAMBDA},  # its own default is finer than that of the matrix method
+    "dareq-entropy": {"tier": "weights", "table_lam": LAMBDA},
 }
 
 

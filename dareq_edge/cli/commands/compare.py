@@ -83,7 +83,7 @@ def compare(
     """
     from dareq_edge.cli.comparison import Request, compare_recipes
     from dareq_edge.cli.comparison_table import comparison_table
-    from dareq_edge.cli.plot import check_plot
+    from dareq_edge.cli.plot import check_plot, draw
     from dareq_edge.cli.subjects import make_subjects
     from dareq_edge.comparison.variants import parse_variants
     from dareq_edge.plan import QuantOptions
@@ -93,10 +93,10 @@ def compare(
         raise DataError("there is no text to compare on; give --text FILE or --tokens FILE.npy")
     if out is None and (keep or overwrite):
         raise SpecError("--keep and --overwrite are about the folder of --out, which is not given")
-    if plot_coded and plot is None:
-        raise SpecError("--plot-coded is about the plot of --plot, which is not given")
     if plot is not None:
         check_plot(plot)
+    elif plot_coded:
+        raise SpecError("--plot-coded is about the plot of --plot, which is not given")
     size = options.group_size(group_size)
     tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
     base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
@@ -120,8 +120,6 @@ def compare(
         found = compare_recipes(request, progress)
     console.result(found.to_json(), comparison_table(found), as_json=json)
     if plot is not None:
-        from dareq_edge.cli.plot import draw
-
         draw(found, plot, coded=plot_coded)
     if found.failed:
         raise typer.Exit(1)
