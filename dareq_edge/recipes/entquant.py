@@ -41,7 +41,7 @@ class EntQuantRecipe:
     target_bits: float | None = None
     codes: Codes = "int8"
     scale: Scale = "closed_form"
-    table_lam: float = 1.0
+    table_lam: float = 0.5
 
     def __post_init__(self) -> None:
         _ = EntQuant(self.scale, self.codes, self.lam, self.target_bits), self._tables
