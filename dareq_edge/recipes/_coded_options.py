@@ -7,6 +7,9 @@ from dataclasses import replace
 from dareq_edge.errors import SpecError
 from dareq_edge.plan import QuantOptions
 
+TABLE_LAMBDA = 0.5
+"""lambda of 8-bit tables: docs/entquant.md says what others cost."""
+
 
 def coded_options(recipe: str, chosen: QuantOptions) -> QuantOptions:
     """Options with the form of EntQuant's codes.

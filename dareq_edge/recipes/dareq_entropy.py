@@ -23,7 +23,7 @@ from dareq_edge.progress import Progress
 from dareq_edge.quantizers.entquant import EntQuant
 from dareq_edge.recipes import Change, Source, _checks
 from dareq_edge.recipes._budget import Budget
-from dareq_edge.recipes._coded_options import coded_options
+from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
 from dareq_edge.recipes._dareq_block import Walk, quantize_block
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
@@ -65,7 +65,7 @@ class DareQEntropy(Tiered):
     step: float | None = None
     passes: int | None = None
     balance: bool | None = None
-    table_lam: float = 1.0
+    table_lam: float = TABLE_LAMBDA
 
     def __post_init__(self) -> None:
         Tiered.__post_init__(self)

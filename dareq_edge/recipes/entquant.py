@@ -18,7 +18,7 @@ from dareq_edge.plan import QuantOptions, output_head
 from dareq_edge.progress import Progress
 from dareq_edge.quantizers.entquant import LAMBDA, Codes, EntQuant, Scale
 from dareq_edge.recipes import Change, Source
-from dareq_edge.recipes._coded_options import coded_options
+from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
 from dareq_edge.recipes._coded_rate import find_lambda
 
 
@@ -41,7 +41,7 @@ class EntQuantRecipe:
     target_bits: float | None = None
     codes: Codes = "int8"
     scale: Scale = "closed_form"
-    table_lam: float = 0.5
+    table_lam: float = TABLE_LAMBDA
 
     def __post_init__(self) -> None:
         _ = EntQuant(self.scale, self.codes, self.lam, self.target_bits), self._tables

@@ -97,10 +97,9 @@ def compare(
         check_plot(plot)
     elif plot_coded:
         raise SpecError("--plot-coded is about the plot of --plot, which is not given")
-    size = options.group_size(group_size)
     tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
     base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
-    variants = parse_variants(recipes, group_size=size, bits=bits)
+    variants = parse_variants(recipes, group_size=options.group_size(group_size), bits=bits)
     choice = RecipeChoice("", None, calibration, seed, samples, sample_length)
     texts = [DataChoice(text=path, max_tokens=max_tokens) for path in text or ()]
     texts += [] if tokens is None else [DataChoice(tokens=tokens, max_tokens=max_tokens)]
