@@ -213,3 +213,6 @@ STEP_OPTIMUM = 0.25
 
 # Coded bits per weight against those asked for: the survey's error in the last block, and the coder's tables there.
 TARGET_BITS = 0.02
+
+# What a trellis gains over one grid at the same bits (1.12 dB at 3 bits and 0.93 at 2 measured; 1.53 is the limit).
+TRELLIS_DECIBELS = 0.85

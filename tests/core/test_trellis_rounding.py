@@ -14,6 +14,7 @@ from dareq_edge.container.workspace import Workspace
 from dareq_edge.rounding.feedback import Factor, factorize
 from dareq_edge.rounding.rate import code_lengths, entropy, rate_feedback, step_sizes
 from dareq_edge.rounding.trellis import STEP, start_states, trellis_feedback
+from tolerances import TRELLIS_DECIBELS
 
 
 def following(state: tuple[int, ...], low: int) -> tuple[int, ...]:
@@ -66,7 +67,7 @@ def test_errs_less_than_one_grid_at_the_same_bits() -> None:
             states = start_states(None, factor.order)
             turns, k = trellis_feedback(weight, STEP * s, importance, factor, two, slope, states)
             two = code_lengths(k)
-        assert decibels(turns, STEP * s, entropy(k)) < decibels(q, s, entropy(q)) - 0.4
+        assert decibels(turns, STEP * s, entropy(k)) < decibels(q, s, entropy(q)) - TRELLIS_DECIBELS
 
 
 def test_rows_that_follow_go_on_where_those_above_ended() -> None:
