@@ -17,8 +17,8 @@ from dareq_edge.rounding.rate import (
     step_sizes,
     without_feedback,
 )
-from dareq_edge.rounding.rows import feedback_rows
-from dareq_edge.rounding.trellis import LARGEST, STEP, start_states, trellis_feedback
+from dareq_edge.rounding.rows import ROWS, feedback_rows
+from dareq_edge.rounding.trellis import LARGEST, STEP, TRELLIS_ROWS, start_states, trellis_feedback
 from dareq_edge.spec import QuantSpec
 
 
@@ -61,8 +61,16 @@ class RateRounding:
             if output is None:
                 q, scales = pass_(weight, relative_importance(weight, second))
             else:
-                damping, ordered = self.parts.row_damping, not self.parts.trellis
-                q, scales = feedback_rows(weight, output, pass_, spec, damping=damping, ordered=ordered, name=name)
+                q, scales = feedback_rows(
+                    weight,
+                    output,
+                    pass_,
+                    spec,
+                    damping=self.parts.row_damping,
+                    ordered=not self.parts.trellis,
+                    strip=TRELLIS_ROWS if self.parts.trellis else ROWS,
+                    name=name,
+                )
             pass_ = _Pass(self, factor, spec, above, code_lengths(torch.cat(pass_.counted)))
         return q, scales
 

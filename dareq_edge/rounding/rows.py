@@ -20,7 +20,8 @@ Quantize = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tens
 """Rows float32 [n, K], and what an error of each costs once the rows after it have made up for it, float32 [n] ->
 signed codes int8 [n, K], scales float32 [n, G]."""
 
-_STRIP = 32  # rows: twice the width of the compiled kernels, for two threads; 16 gain 1 % of tr(G D H Dᵀ) more
+ROWS = 32
+"""Of a strip: twice the width of the compiled kernels, for two threads; 16 gain 1 % of tr(G D H Dᵀ) more."""
 
 
 def feedback_rows(
@@ -31,6 +32,7 @@ def feedback_rows(
     *,
     damping: float,
     ordered: bool = True,
+    strip: int = ROWS,
     name: str = "weight",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and scales with error feedback from row to row.
@@ -42,6 +44,7 @@ def feedback_rows(
         spec: Bits and group size.
         damping: Fraction of the mean diagonal added to G.
         ordered: Rows go in the order of falling diag G; else as they lie.
+        strip: Rows that are rounded together.
         name: For messages.
 
     Returns:
@@ -56,11 +59,11 @@ def feedback_rows(
     u = inverse_factor(output[order][:, order], damping, name)
     left, importance = weight.float()[order], u.diagonal().pow(-2)
     codes, scales = [], []
-    for start in range(0, len(left), _STRIP):
-        rows = slice(start, start + _STRIP)
+    for start in range(0, len(left), strip):
+        rows = slice(start, start + strip)
         q, s = quantize(left[rows], importance[rows])
         error = torch.linalg.solve_triangular(u[rows, rows].T, left[rows] - dequantize(q, s, spec), upper=False)
-        left[start + _STRIP :].addmm_(u[rows, start + _STRIP :].T, error, alpha=-1)
+        left[start + strip :].addmm_(u[rows, start + strip :].T, error, alpha=-1)
         codes.append(q)
         scales.append(s)
     back = torch.argsort(order)
@@ -103,7 +106,7 @@ def descend_rows(
     q, scales, w = q.clone(), scales.clone(), weight.float()
     d = w - dequantize(q, scales, spec)
     for _ in range(sweeps):
-        for rows in torch.split(torch.argsort(g.diagonal(), descending=True, stable=True), _STRIP):
+        for rows in torch.split(torch.argsort(g.diagonal(), descending=True, stable=True), ROWS):
             own = g[rows][:, rows]
             others = g[rows] @ d - own @ d[rows]
             best = w[rows] + torch.linalg.solve(own, others)

@@ -17,6 +17,9 @@ from dareq_edge.rounding.feedback import Factor
 
 STEP = 0.55
 """Step of the fine grid against that of a single grid of the same rate."""
+TRELLIS_ROWS = 128
+"""Rows that are rounded together where rows make up for each other: a trellis that ends early is no good. On
+SmolLM2's gate and down projections 32 rows lose 0.25 dB, 512 rows 0.1 to 0.15."""
 LARGEST = 124
 """Largest code that every state can choose with room for its neighbours."""
 
