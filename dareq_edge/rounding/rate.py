@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
+from dareq_edge.quantizers._rate import entropy_bits
 from dareq_edge.rounding.feedback import Factor
 
 CODES = 256
@@ -47,8 +49,7 @@ def code_lengths(q: torch.Tensor) -> torch.Tensor:
 
 def entropy(q: torch.Tensor) -> float:
     """Empirical entropy of signed codes int8, bits per code."""
-    p = _counts(q) / max(q.numel(), 1)
-    return float(-torch.special.xlogy(p, p).sum() / math.log(2))
+    return entropy_bits(q.contiguous().numpy().view(np.uint8))
 
 
 def rate_feedback(
