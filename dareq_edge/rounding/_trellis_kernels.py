@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from dareq_edge.container.trellis import STATES
-from dareq_edge.quantizers._numba import compiled
+from dareq_edge.quantizers._numba import MAGIC, compiled
 
 _MOST = 62  # of an index: its neighbours' codes are still codes
+_COLUMNS = 32  # whose errors are in the cache when the columns after them are brought up to date
 _NEVER = np.float32(1e30)
 
 
@@ -59,21 +60,34 @@ def _feedback(
     indices: NDArray[np.int8],
 ) -> None:
     n = x.shape[1]
-    path = np.empty((n, STATES), dtype=np.int8)
-    best = np.empty((n, STATES), dtype=np.int8)
-    error = np.empty(n, dtype=np.float32)
-    for j in range(len(x)):
-        state = _forward(x[j], s, worth / (u[j, j] * u[j, j]), lengths, states[j], path, best)
-        states[j] = state
-        for i in range(n - 1, -1, -1):
-            index, state = best[i, state], path[i, state]
-            indices[j, i] = index
-            codes[j, i] = _code(int(index), state & 1)
-            error[i] = (x[j, i] - np.float32(codes[j, i]) * s[i]) / u[j, j]
-        for later in range(j + 1, len(x)):
-            factor = u[j, later]
-            for i in range(n):
-                x[later, i] -= factor * error[i]
+    ways = np.empty((n, STATES), dtype=np.uint8)
+    best = np.empty((n, 4), dtype=np.int8)
+    errors = np.empty((_COLUMNS, n), dtype=np.float32)
+    for start in range(0, len(x), _COLUMNS):
+        stop = min(start + _COLUMNS, len(x))
+        for j in range(start, stop):
+            state = _forward(x[j], s, worth / (u[j, j] * u[j, j]), lengths, states[j], ways, best)
+            states[j] = state
+            for i in range(n - 1, -1, -1):
+                low = ways[i, state]
+                state = _before(state, low)
+                grid = state & 1
+                indices[j, i] = best[i, 2 * grid + low]
+                codes[j, i] = _code(int(indices[j, i]), grid)
+                errors[j - start, i] = (x[j, i] - np.float32(codes[j, i]) * s[i]) / u[j, j]
+            for later in range(j + 1, stop):
+                _subtract(x[later], errors[j - start : j - start + 1], u[j : j + 1, later])
+        for later in range(stop, len(x)):
+            _subtract(x[later], errors, u[start:stop, later])
+
+
+@compiled()
+def _subtract(x: NDArray[np.float32], errors: NDArray[np.float32], factors: NDArray[np.float32]) -> None:
+    """What rows' errors in some columns leave another column to make up for."""
+    for j in range(len(factors)):
+        factor = factors[j]
+        for i in range(len(x)):
+            x[i] -= factor * errors[j, i]
 
 
 @compiled()
@@ -83,28 +97,33 @@ def _forward(
     worth: NDArray[np.float32],
     lengths: NDArray[np.float32],
     start: Any,
-    path: NDArray[np.int8],
+    ways: NDArray[np.uint8],
     best: NDArray[np.int8],
 ) -> int:
-    """The state the cheapest way ends in; fills the state before each step and the index taken there."""
-    cost, new = np.full(STATES, _NEVER, dtype=np.float32), np.empty(STATES, dtype=np.float32)
-    price, index = np.empty((2, 2), dtype=np.float32), np.empty((2, 2), dtype=np.int8)
-    cost[start] = 0
+    """The state the cheapest way ends in; fills the lowest bit that leads to each state, and each row's indices.
+
+    A state of the lower half follows on two states of grid 0, one of the upper half on two of grid 1: those whose
+    number ``_before`` has for both lowest bits. So costs lie by grid, and halves are filled in one sweep.
+    """
+    half = STATES // 2
+    cost = np.full((2, half), _NEVER, dtype=np.float32)
+    new = np.empty(STATES, dtype=np.float32)
+    price = np.empty(4, dtype=np.float32)
+    cost[start & 1, start >> 1] = 0
     for i in range(len(x)):
         for grid in range(2):
-            _cheapest(x[i], s[i], worth[i], grid, lengths, price[grid], index[grid])
-        new[:] = _NEVER
-        for state in range(STATES):
-            if cost[state] < _NEVER:
-                grid = state & 1
-                for low in range(2):
-                    total, following = cost[state] + price[grid, low], _next(state, low)
-                    if total < new[following]:
-                        new[following] = total
-                        path[i, following] = state
-                        best[i, following] = index[grid, low]
-        cost[:] = new
-    return int(np.argmin(cost))
+            _cheapest(x[i], s[i], worth[i], grid, lengths, price[2 * grid :], best[i, 2 * grid :])
+        for grid in range(2):
+            even, odd = price[2 * grid], price[2 * grid + 1]
+            for f in range(half):
+                one = cost[grid, f ^ 2 * grid] + even
+                two = cost[grid, f ^ 2 * grid ^ 4] + odd
+                new[half * grid + f] = min(one, two)
+                ways[i, half * grid + f] = two < one
+        for f in range(half):
+            cost[0, f] = new[2 * f]
+            cost[1, f] = new[2 * f + 1]
+    return int(np.argmin(new))
 
 
 @compiled()
@@ -112,34 +131,39 @@ def _cheapest(
     x: Any, s: Any, worth: Any, grid: int, lengths: NDArray[np.float32], price: NDArray[np.float32], index: Any
 ) -> None:
     """Of a grid's indices with an even and with an odd lowest bit, the best near x, and its error and bits."""
-    price[:] = _NEVER
     middle = _nearest(x / s, grid)
-    for candidate in range(middle - 1, middle + 2):
-        left = x - np.float32(_code(candidate, grid)) * s
-        total = left * left * worth + lengths[candidate + 128]
-        low = candidate & 1
-        if total < price[low]:
-            price[low] = total
-            index[low] = candidate
+    here = _price(middle, x, s, worth, grid, lengths)
+    below, above = _price(middle - 1, x, s, worth, grid, lengths), _price(middle + 1, x, s, worth, grid, lengths)
+    low = middle & 1
+    price[low], index[low] = here, middle
+    price[1 - low], index[1 - low] = min(below, above), middle - 1 if below <= above else middle + 1
 
 
 @compiled()
-def _next(state: int, low: int) -> int:
-    """The state after a row whose index has this lowest bit: what a_t and p_t add to the grids to come."""
-    grid = state & 1
-    return (state >> 1) ^ (grid << 1) ^ (grid << 4) ^ (low << 2)
+def _price(index: int, x: Any, s: Any, worth: Any, grid: int, lengths: NDArray[np.float32]) -> Any:
+    left = x - np.float32(_code(index, grid)) * s
+    return left * left * worth + lengths[index + 128]
+
+
+@compiled()
+def _before(state: int, low: int) -> int:
+    """The state of the row before, whose index had this lowest bit: see ``container.trellis`` for the rule.
+
+    Of state w the next is (w >> 1) ^ (a << 1) ^ (a << 4) ^ (p << 2), a = w & 1: only a reaches the highest bit.
+    """
+    grid = state >> 4
+    return ((state & 15) ^ (grid << 1) ^ (low << 2)) << 1 | grid
 
 
 @compiled()
 def _nearest(ratio: Any, grid: int) -> int:
     """Index of the code nearest to a ratio of weight and step."""
-    if grid == 0:
-        index = int(np.rint(ratio / 2))
-    elif abs(ratio) <= np.float32(0.5):
-        index = 0
-    else:
-        index = int(np.rint((ratio + np.sign(ratio)) / 2))
-    return min(max(index, -_MOST), _MOST)
+    size = np.float32(0.5) * (abs(ratio) + np.float32(grid))
+    whole = size + MAGIC - MAGIC
+    if grid == 1 and abs(ratio) <= np.float32(0.5):
+        whole = np.float32(0)
+    whole = min(whole, np.float32(_MOST))
+    return int(whole if ratio > 0 else -whole)
 
 
 @compiled()

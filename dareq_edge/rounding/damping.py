@@ -54,4 +54,4 @@ def inverse_factor(second: torch.Tensor, damping: float, name: str) -> torch.Ten
     upper = factor.flip(0, 1)
     del factor
     inverse: torch.Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
-    return inverse.float()
+    return inverse.float().contiguous()
