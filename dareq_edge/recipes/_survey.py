@@ -6,8 +6,9 @@ rows (``rounding.rate``), and entropy is counted on a sample of rows, rounded on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from dareq_edge.blockwise.gather import Stream, gather
 from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.outputs import CHUNK, Outputs
 from dareq_edge.blockwise.walk import Decoder
+from dareq_edge.kept import keep, reading
 from dareq_edge.matrix import matrix_of
 from dareq_edge.progress import Progress
 from dareq_edge.recipes._balance import evened, find_fold, wanted_factors
@@ -106,6 +108,27 @@ def survey(
         torch.tensor(shifts, dtype=torch.float64),
         torch.tensor(rates, dtype=torch.float64),
     )
+
+
+def kept_survey(folder: Path, settings: str, make: Callable[[], Survey]) -> Survey:
+    """The survey that an interrupted call left in a work folder, or a new one, kept there.
+
+    Args:
+        folder: ``Source.work``.
+        settings: A digest of what decides it; a file of other settings counts as none.
+        make: Makes it.
+
+    Raises:
+        ArtifactError: The file is damaged or cannot be written.
+    """
+    path = folder / "survey.safetensors"
+    if path.is_file():
+        with reading(path) as file:
+            if (file.metadata() or {}).get("settings") == settings:
+                return Survey(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    found = make()
+    keep(path, asdict(found), {"settings": settings})
+    return found
 
 
 def _importances(

@@ -27,7 +27,7 @@ from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
 from dareq_edge.recipes._dareq_block import Walk, quantize_block
 from dareq_edge.recipes._outside import outside_changes
 from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
-from dareq_edge.recipes._survey import survey
+from dareq_edge.recipes._survey import kept_survey, survey
 from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
 
 _EVERY_TIER = RateParts(correction=False, attention_moments=False, feedback=False, balance=True)
@@ -131,7 +131,12 @@ class DareQEntropy(Tiered):
         if self.tier == "weights":
             noise = self.white_noise(decoder)
             if self.slope is None:
-                budget = Budget(survey(decoder, noise, parts, None, progress, alone=True), self.target_bits)
+                found = kept_survey(
+                    source.work,
+                    digest(source, self, {}),
+                    lambda: survey(decoder, noise, parts, None, progress, alone=True),
+                )
+                budget = Budget(found, self.target_bits)
             yield from walk_noise(decoder, noise, step, progress, spent)
             return
         ids = self.tokens(source, progress)
@@ -140,8 +145,11 @@ class DareQEntropy(Tiered):
             outputs = Outputs(source.work, settings)
             measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
         if self.slope is None:
-            hidden = decoder.embed(ids[: max(1, _SURVEY_TOKENS // ids.shape[1])])
-            budget = Budget(survey(decoder, hidden, parts, outputs, progress), self.target_bits)
+            few = ids[: max(1, _SURVEY_TOKENS // ids.shape[1])]
+            found = kept_survey(
+                source.work, settings, lambda: survey(decoder, decoder.embed(few), parts, outputs, progress)
+            )
+            budget = Budget(found, self.target_bits)
         journal = Journal(source.work, settings)
         yield from walk_tokens(decoder, ids, journal, step, parts, self.settings_of(parts), progress, spent)
 
