@@ -74,8 +74,13 @@ class Checkpoint:
             UnsupportedArchitectureError: transformers has no causal language model of this type.
         """
         folder, commit = locate(str(source), revision)
-        config = _read_config(folder, trust_remote_code=trust_remote_code)
+        config = read_config(folder, trust_remote_code=trust_remote_code)
         return cls(folder, str(source), commit, config, _read_headers(folder))
+
+    @classmethod
+    def of_config(cls, config: PretrainedConfig, source: str) -> Checkpoint:
+        """A checkpoint of which nothing but the configuration is known: for ``empty_model``; it has no tensors."""
+        return cls(Path(source), source, None, config, {})
 
     @property
     def quantization(self) -> Mapping[str, Any] | None:
@@ -222,7 +227,13 @@ def _wanted(model: torch.nn.Module) -> _Wanted:
     return _Wanted(shapes, aliases, tuple(getattr(model, "_keys_to_ignore_on_load_missing", None) or ()))
 
 
-def _read_config(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+def read_config(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The transformers configuration of a causal language model.
+
+    Raises:
+        CheckpointError: There is no config.json, or it cannot be read.
+        UnsupportedArchitectureError: transformers does not know its model type as a causal language model.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"no config.json in {folder}; give a Hugging Face model folder")

@@ -11,6 +11,10 @@ class SpecError(DareqError):
     """An option or a quantization spec has a value that cannot work."""
 
 
+class AllocationError(DareqError):
+    """No plan fits the bytes that were given."""
+
+
 class CheckpointError(DareqError):
     """A model folder is missing, incomplete, corrupt, or holds a tensor of the wrong shape."""
 

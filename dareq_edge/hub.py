@@ -33,7 +33,7 @@ def convert_hint(source: str) -> str:
     return _CONVERT.format(source=source)
 
 
-def locate(source: str, revision: str | None = None) -> tuple[Path, str | None]:
+def locate(source: str, revision: str | None = None, *, config_only: bool = False) -> tuple[Path, str | None]:
     """Folder of a checkpoint, downloaded if need be.
 
     A repository whose main branch holds no safetensors is looked up for the pull request that the hub's own
@@ -42,6 +42,7 @@ def locate(source: str, revision: str | None = None) -> tuple[Path, str | None]:
     Args:
         source: A local folder or a hub id such as "facebook/opt-125m".
         revision: Branch, tag or commit of a hub repository.
+        config_only: Download config.json and nothing else; the repository may hold weights of any kind.
 
     Returns:
         The folder, and the commit it was downloaded at (``None`` for a local folder).
@@ -62,10 +63,10 @@ def locate(source: str, revision: str | None = None) -> tuple[Path, str | None]:
         raise CheckpointError(
             f"no folder {source}; give an existing model folder or a hub id such as facebook/opt-125m"
         )
-    return _download(source, revision)
+    return _download(source, revision, config_only=config_only)
 
 
-def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
+def _download(source: str, revision: str | None, *, config_only: bool) -> tuple[Path, str | None]:
     """Fetch a repository; the cache serves when the hub cannot be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -76,10 +77,10 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
         RevisionNotFoundError,
     )
 
-    api = HfApi()
+    api, files = HfApi(), ["config.json"] if config_only else _FILES
     try:
-        commit = _commit(api, source, revision)
-        folder = api.snapshot_download(source, revision=commit, allow_patterns=_FILES, ignore_patterns=["*/*"])
+        commit = revision if config_only else _commit(api, source, revision)
+        folder = api.snapshot_download(source, revision=commit, allow_patterns=files, ignore_patterns=["*/*"])
     except (RevisionNotFoundError, HFValidationError) as error:
         raise CheckpointError(
             f"{source} has no revision {revision!r} on the Hugging Face hub; check --revision"
@@ -91,7 +92,7 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
             f"no folder and no hub model {source}; check the name, or run `hf auth login` if the model is private"
         ) from error
     except (HfHubHTTPError, OSError) as error:  # requests' and huggingface_hub's connection errors are OSErrors
-        return _cached(api, source, revision, error), revision
+        return _cached(api, source, revision, files, error), revision
     return Path(folder), commit
 
 
@@ -108,7 +109,7 @@ def _commit(api: HfApi, source: str, revision: str | None) -> str:
     raise CheckpointError(f"{source} has no safetensors on the hub; {convert_hint(source)}")
 
 
-def _cached(api: HfApi, source: str, revision: str | None, cause: Exception) -> Path:
+def _cached(api: HfApi, source: str, revision: str | None, files: list[str], cause: Exception) -> Path:
     """The cached snapshot of a repository.
 
     Raises:
@@ -117,7 +118,7 @@ def _cached(api: HfApi, source: str, revision: str | None, cause: Exception) -> 
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(api.snapshot_download(source, revision=revision, local_files_only=True, allow_patterns=_FILES))
+        return Path(api.snapshot_download(source, revision=revision, local_files_only=True, allow_patterns=files))
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"no folder {source}, and the Hugging Face hub cannot be reached to download it "

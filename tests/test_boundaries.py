@@ -23,6 +23,7 @@ MODULES_L0 = {
     "",
     "errors",
     "folders",
+    "kernel_layout",
     "manifest",
     "plugins",
     "progress",
@@ -38,6 +39,7 @@ BASELINES = {
     "onnx",
     "onnxruntime",
 }  # what dareq_edge.baselines, and nothing else, makes bench's peers with
+FORESTS = {"allocation.rules.fastewq": {"onnxruntime"}}  # what runs a shipped tree ensemble
 PEERS = {"bench.genai": {"onnxruntime_genai"}}  # modules of dareq_runtime that run another runtime, if installed
 CAPTURE = "capture"  # the only subpackage of dareq_export that may use torch and transformers
 
@@ -103,7 +105,7 @@ def test_dareq_edge_layers(name: str, path: Path) -> None:
         return
     own = 0 if name == "__main__" else layer(name)
     allowed = set().union(*[set(), L1, L2][: own + 1])
-    allowed |= BASELINES if name.split(".")[0] == "baselines" else set()
+    allowed |= BASELINES if name.split(".")[0] == "baselines" else FORESTS.get(name, set())
     assert not outside(found) - allowed
     if name != "__main__":
         assert not {m for m in found if m.startswith(("dareq_export", "dareq_runtime", "dareq_edge.cli"))}
@@ -162,10 +164,11 @@ def runtime_modules() -> str:
         ("import dareq_edge.manifest, dareq_edge.report, dareq_edge.tokenizer_files", L1 | L2 | L3 | L4),
         ("import dareq_edge.qtensor, dareq_edge.packing, dareq_edge.container", L2 | L3 | L4),
         ("import dareq_edge.quantize, dareq_edge.reference, dareq_edge.hf, dareq_edge.nn", L3 | {"onnxruntime"}),
+        ("import dareq_edge.allocation.facts, dareq_edge.allocation.rules.fastewq", L2 | L3 | L4),
         (runtime_modules(), L2 | L3),
         ("import dareq_edge.cli.app", L1 | L2 | L3 | L4),
     ],
-    ids=["edge", "records", "format", "quantization", "runtime", "command line"],
+    ids=["edge", "records", "format", "quantization", "rules", "runtime", "command line"],
 )
 def test_imports_with_the_rest_blocked(code: str, blocked: set[str]) -> None:
     done = run_blocked(code, blocked)

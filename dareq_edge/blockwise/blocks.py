@@ -14,6 +14,7 @@ from transformers.integrations.accelerate import init_empty_weights
 from transformers.modeling_utils import no_init_weights
 
 from dareq_edge.errors import CheckpointError, UnsupportedArchitectureError
+from dareq_edge.layers import decoder_layers
 from dareq_edge.recipes import Source
 
 
@@ -129,18 +130,10 @@ def _canonical(model: nn.Module) -> dict[str, str]:
 
 
 def _layers_path(model: nn.Module) -> str:
-    """The list of as many modules as the model has layers; of several, the one with the most parameters."""
-    config = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    count = int(getattr(config, "num_hidden_layers", 0))
-    sizes = {
-        name: sum(p.numel() for p in module.parameters())
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    }
-    if not count or not sizes:
+    path = decoder_layers(model)
+    if path is None:
         raise UnsupportedArchitectureError(
-            f"{type(model).__name__} has no list of {count} decoder layers, so it cannot be walked block by block; "
+            f"{type(model).__name__} has no list of decoder layers, so it cannot be walked block by block; "
             "use a recipe that treats every matrix alone, e.g. mse"
         )
-    largest: str = max(sizes, key=sizes.__getitem__)
-    return largest
+    return path

@@ -8,6 +8,7 @@ import typer
 
 import dareq_edge
 from dareq_edge.cli.commands import (
+    analyze,
     bench,
     bundle,
     compare,
@@ -66,5 +67,6 @@ app.command("pack")(pack.pack)
 app.command("unpack")(unpack.unpack)
 app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)
+app.command("analyze")(analyze.analyze)
 app.command("layout")(layout.layout)
 app.command("demo")(demo.demo)

@@ -227,6 +227,27 @@ def test_no_network_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         hub.locate("nobody/nothing-at-all")
 
 
+def test_config_json_alone_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    asked: list[dict[str, object]] = []
+
+    def snapshot(self: HfApi, source: str, **options: object) -> str:
+        asked.append({"source": source, **options})
+        if options.get("revision") == "gone":
+            raise ConnectionError("no route")
+        return str(tmp_path)
+
+    monkeypatch.setattr(HfApi, "snapshot_download", snapshot)
+    assert hub.locate("facebook/opt-125m", "v1", config_only=True) == (tmp_path, "v1")
+    (only,) = asked
+    assert (only["source"], only["revision"], only["allow_patterns"]) == ("facebook/opt-125m", "v1", ["config.json"])
+    with pytest.raises(ConnectionError):  # the cache is asked next, and this one has no network either
+        hub.locate("facebook/opt-125m", "gone", config_only=True)
+    assert asked[-1]["local_files_only"] is True
+    assert asked[-1]["allow_patterns"] == ["config.json"]
+
+
 def test_the_conversion_bots_pull_request_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace as Record
 
