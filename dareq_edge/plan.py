@@ -7,7 +7,7 @@ own: it follows the embedding's table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -129,6 +129,13 @@ def is_tied(model: nn.Module) -> bool:
     )
 
 
+def matrices(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules that hold a matrix, by name in the model's order: linear layers, embeddings, a tied head too."""
+    table: Any = token_table(model)
+    kinds = (*LINEARS, nn.Embedding)
+    return {n: m for n, m in model.named_modules() if n and (isinstance(m, kinds) or m is table)}
+
+
 def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
     """Decide what is quantized; works on a real or a meta-device model and reads no weights.
 
@@ -150,11 +157,10 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
         SpecError: A skip pattern matches no module.
     """
     table, head, tied = token_table(model), output_head(model), is_tied(model)
-    kinds = (*LINEARS, nn.Embedding)
-    named = [(n, m) for n, m in model.named_modules() if n and (isinstance(m, kinds) or m is table)]
-    _check_skip([n for n, _ in named], options.skip)
+    named = matrices(model)
+    _check_skip(list(named), options.skip)
     plan: dict[str, QuantSpec] = {}
-    for name, module in named:
+    for name, module in named.items():
         if any(fnmatchcase(name, pattern) for pattern in options.skip):
             continue
         if isinstance(module, nn.Embedding) and module is not table:
@@ -171,6 +177,42 @@ def plan_model(model: nn.Module, options: QuantOptions) -> dict[str, QuantSpec]:
             f"{type(model).__name__} contains no linear layer left to quantize; check skip, or use another model"
         )
     return plan
+
+
+def check_plan(model: nn.Module, plan: Mapping[str, QuantSpec], method: str) -> dict[str, QuantSpec]:
+    """Check a plan that was made elsewhere; every matrix may have a spec of its own, what is not named stays float.
+
+    Args:
+        model: A real or a meta-device model; no weights are read.
+        plan: Spec per module name. Its specs say bits, groups and precision of scales, ``method`` who chooses scales.
+        method: Quantizer plug-in, in place of the specs' own.
+
+    Returns:
+        The plan in the model's order.
+
+    Raises:
+        SpecError: A name is not a matrix of the model, or a form does not exist in this method.
+        UnsupportedArchitectureError: A table that does more than look rows up, or an empty plan.
+    """
+    table, head = token_table(model), output_head(model)
+    named = matrices(model)
+    for name in plan:
+        if name not in named:
+            raise SpecError(
+                f"the plan names {name}, which is no linear layer or embedding of {type(model).__name__}; use names "
+                "from model.named_modules()"
+            )
+        if named[name] is head and is_tied(model):
+            raise SpecError(f"the plan names {name}, which is tied; name the token embedding, whose matrix it uses")
+    if not plan:
+        raise UnsupportedArchitectureError("the plan is empty; name one matrix or more")
+    for name, spec in plan.items():
+        check_form(method, spec, name)
+        if named[name] is table or named[name] is head:
+            _check_table(name, named[name])
+        elif isinstance(named[name], nn.Embedding):
+            check_lookup(name, named[name])
+    return {name: replace(plan[name], method=method) for name in named if name in plan}
 
 
 def _check_skip(module_names: list[str], skip: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from dareq_edge.errors import CheckpointError, SpecError
 from dareq_edge.folders import new_folder
 from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest, TensorEntry
-from dareq_edge.plan import QuantOptions, plan_model
+from dareq_edge.plan import QuantOptions, check_plan, plan_model
 from dareq_edge.progress import Progress, silent
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Recipe, Source, recipe_json
 from dareq_edge.recipes._matrix import MatrixRecipe
 from dareq_edge.shards import ShardWriter
+from dareq_edge.spec import QuantSpec
 from dareq_edge.tokenizer_files import copy_tokenizer
+
+Planner = Callable[[Source, Recipe, Progress], Mapping[str, QuantSpec]]
+"""Makes a plan for a source whose plan names every matrix that may be in it; e.g. ``allocation.planners``."""
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -34,6 +39,7 @@ def quantize_checkpoint(
     options: QuantOptions | DareqConfig,
     recipe: Recipe | None = None,
     *,
+    plan: Mapping[str, QuantSpec] | Planner | None = None,
     revision: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
@@ -51,6 +57,9 @@ def quantize_checkpoint(
         options: How to quantize; a config's ``plan`` is computed anew.
         recipe: What decides codes and scales; ``None`` is the method in ``options``, matrix by matrix. A recipe that
             takes long keeps its work and goes on from there when the same call is made again.
+        plan: Spec per module name, each with bits and groups of its own; what is not named stays float. It takes the
+            place of bits, groups and patterns in ``options``; the method is the recipe's. Or what makes such a plan
+            of the one that ``options`` give. ``None``: by ``options``.
         revision: Branch, tag or commit on the hub.
         overwrite: Replace ``out`` if it exists.
         trust_remote_code: Let transformers run code that comes with the model.
@@ -64,17 +73,22 @@ def quantize_checkpoint(
     Raises:
         CheckpointError: The checkpoint is missing, incomplete, corrupt, or already quantized.
         UnsupportedArchitectureError: Not a causal language model, or nothing to quantize.
-        SpecError: ``out`` exists, or an option cannot work.
+        SpecError: ``out`` exists, or an option cannot work, or the plan names what cannot be quantized so.
         ArtifactError: The disk is full.
     """
     out = Path(out)
     options = options.options() if isinstance(options, DareqConfig) else options
     named, recipe = recipe, recipe or MatrixRecipe()
     kept = unfinished(out) if work is None else Path(work)
-    job = _prepare(str(source), kept, options, recipe, revision, trust_remote_code=trust_remote_code)
+    given = None if callable(plan) else plan
+    job = _prepare(str(source), kept, options, recipe, given, revision, trust_remote_code=trust_remote_code)
     if out.resolve() == job.checkpoint.folder.resolve():
         raise SpecError(f"{out} is the model that is read; choose another --out")
     with new_folder(out, overwrite=overwrite) as scratch:
+        if callable(plan):
+            chosen = check_plan(job.model, plan(job, recipe, progress), job.options.method)
+            job = replace(job, plan=chosen)
+            recipe.check(job)
         entries = _stream(job, recipe, scratch, progress)
         _write_configs(job, named, entries, scratch)
         copy_tokenizer(job.checkpoint.folder, scratch)
@@ -92,7 +106,14 @@ def unfinished(out: Path) -> Path:
 
 
 def _prepare(
-    source: str, work: Path, options: QuantOptions, recipe: Recipe, revision: str | None, *, trust_remote_code: bool
+    source: str,
+    work: Path,
+    options: QuantOptions,
+    recipe: Recipe,
+    given: Mapping[str, QuantSpec] | None,
+    revision: str | None,
+    *,
+    trust_remote_code: bool,
 ) -> Source:
     """Open, plan and check everything that can be checked from headers."""
     checkpoint = Checkpoint.open(source, revision, trust_remote_code=trust_remote_code)
@@ -102,7 +123,7 @@ def _prepare(
     model = checkpoint.empty_model(trust_remote_code=trust_remote_code)
     names = checkpoint.bind(model)
     options = recipe.options(options)
-    plan = plan_model(model, options)
+    plan = plan_model(model, options) if given is None else check_plan(model, given, options.method)
     for module in plan:
         name = names.get(f"{module}.weight")
         if name is None:  # transformers computes a few tables that old files do not hold

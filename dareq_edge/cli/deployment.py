@@ -17,7 +17,7 @@ from dareq_edge.manifest import Manifest
 from dareq_edge.packed import pack_folder
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
-from dareq_edge.quantize import quantize_checkpoint, unfinished
+from dareq_edge.quantize import Planner, quantize_checkpoint, unfinished
 from dareq_edge.reference import load_reference
 from dareq_edge.tokenizer_files import tokenizer_files
 
@@ -49,6 +49,7 @@ class Job:
         profile: Form of the exported weights and names of the files.
         cache_bits: Bits of keys and values in the exported model.
         pack: Entropy-code the folder once all else is done.
+        plan: Makes the plan in place of bits and groups in ``options``.
     """
 
     source: str
@@ -65,6 +66,7 @@ class Job:
     profile: ProfileName = "native"
     cache_bits: CacheBits = "32"
     pack: bool = False
+    plan: Planner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             work / "checkpoint",
             job.options,
             job.recipe,
+            plan=job.plan,
             revision=job.revision,
             trust_remote_code=job.trust_remote_code,
             work=unfinished(job.out),

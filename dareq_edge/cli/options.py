@@ -48,6 +48,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON record on std
 
 Bits = Annotated[int, _option("Bits per weight, 2 to 8.", _QUANTIZING, "--bits", min=2, max=8)]
 GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING, "--group-size")]
+MaxSize = Annotated[
+    str | None,
+    _option(
+        "Most that the exported model may take, e.g. 60MB: bits and groups of every matrix follow from what it "
+        "costs, measured on text the model writes. In place of --bits and --group-size.",
+        _QUANTIZING,
+        "--max-size",
+    ),
+]
 Recipe = Annotated[
     str,
     _option(

@@ -6,26 +6,24 @@ rows (``rounding.rate``), and entropy is counted on a sample of rows, rounded on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from dareq_edge.blockwise.gather import Stream, gather
 from dareq_edge.blockwise.groups import input_groups
-from dareq_edge.blockwise.outputs import CHUNK, Outputs
+from dareq_edge.blockwise.importance import importances
+from dareq_edge.blockwise.outputs import Outputs
 from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.kept import keep, reading
-from dareq_edge.matrix import matrix_of
 from dareq_edge.progress import Progress
 from dareq_edge.recipes._balance import evened, find_fold, wanted_factors
 from dareq_edge.recipes._dareq_block import Parts
-from dareq_edge.rounding.damping import inverse_factor
 from dareq_edge.rounding.feedback import Factor, factorize
-from dareq_edge.rounding.rate import entropy, relative_importance, step_sizes, without_feedback
+from dareq_edge.rounding.rate import entropy, step_sizes, without_feedback
 
 _ROWS = 64  # of each layer whose codes are counted: 36,864 weights where K is 576
 _OFFSETS = np.arange(-7.0, 3.5, 0.5)  # log2 of steps against the layer's standard deviation
@@ -95,7 +93,7 @@ def survey(
             fold = find_fold(decoder, index, block, group) if parts.balance else None
             factors = wanted_factors(factor).float() if fold else torch.ones(len(second))
             found = outputs.load(index) if outputs else None
-            for weight, importance in _importances(block, group, second, found, parts):
+            for weight, importance in importances(block, group, second, found, parts.row_damping):
                 shift, rate = _curve(weight * factors, importance, evened(factor) if fold else factor)
                 rows.append((index, weight.numel(), shift, rate))
         if not alone:
@@ -129,25 +127,6 @@ def kept_survey(folder: Path, settings: str, make: Callable[[], Survey]) -> Surv
     found = make()
     keep(path, asdict(found), {"settings": settings})
     return found
-
-
-def _importances(
-    block: nn.Module, group: list[str], second: torch.Tensor, outputs: dict[str, torch.Tensor] | None, parts: Parts
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight [N, K] and g [N] of the layers of a group."""
-    layers = [matrix_of(block.get_submodule(name)) for name in group]
-    if not outputs:
-        together = relative_importance(torch.cat(layers), second)
-        yield from zip(layers, torch.split(together, [len(w) for w in layers]), strict=True)
-        return
-    for name, weight in zip(group, layers, strict=True):
-        found = torch.empty(len(weight))
-        for start in range(0, len(weight), CHUNK):
-            g = outputs[f"{name}:{start}"]
-            order = torch.argsort(g.diagonal(), descending=True, stable=True)
-            upper = inverse_factor(g[order][:, order], parts.row_damping, name)
-            found[start + order] = upper.diagonal().pow(-2)
-        yield weight, found
 
 
 def _curve(weight: torch.Tensor, importance: torch.Tensor, factor: Factor) -> tuple[float, list[float]]:

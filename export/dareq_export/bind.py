@@ -13,12 +13,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dareq_edge.errors import ExportError
+from dareq_edge.kernel_layout import BlockLayout
 from dareq_edge.manifest import TensorEntry
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture import Captured
 from dareq_export.columns import ColumnLayout, beside, column_scales, pack_columns
-from dareq_export.layout import BlockLayout, lower
+from dareq_export.layout import lower
 from dareq_export.profiles import Profile
 from dareq_export.slots import Slot, shared_with, stored_type
 from dareq_export.source import QuantizedSource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from dareq_edge.errors import ArtifactError, ExportError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest
 from dareq_edge.progress import Progress, silent
+from dareq_edge.spec import QuantSpec
 from dareq_export.bind import entries, fill, write_data
 from dareq_export.capture import Captured, cache_shape, capture, read_config, write_fast_tokenizer
 from dareq_export.clients import write_client_files
@@ -63,14 +64,14 @@ def export_onnx(
     config = read_config(folder)
     with new_folder(Path(out), overwrite=overwrite) as scratch:
         progress("capturing", 0, 1)
-        captured, slots = _build(config, quantized, form)
+        captured, slots = build(config, quantized.plan, form)
         progress("capturing", 1, 1)
         graph = scratch / form.graph
         graph.parent.mkdir(exist_ok=True)
         total = sum(slot.nbytes for slot in slots.values() if slot.shares is None)
         for done in write_data(graph.parent, fill(slots, captured, quantized)):
             progress("writing", done, total)
-        _save_graph(captured, graph)
+        graph.write_bytes(graph_bytes(captured))
         heads, width = cache_shape(config)
         files = len({slot.file for slot in slots.values()})
         write_client_files(folder, scratch, kv_heads=heads, head_dim=width, profile=form, data_files=files)
@@ -86,20 +87,20 @@ def export_onnx(
         manifest = _finish(scratch, manifest)
         if cache_ranges is not None:
             Int8CachePass(cache_ranges(scratch))(captured.model)
-            _save_graph(captured, graph)
+            graph.write_bytes(graph_bytes(captured))
             manifest = _finish(scratch, manifest)
     return manifest
 
 
-def _build(config: PretrainedConfig, quantized: QuantizedSource, form: Profile) -> tuple[Captured, dict[str, Slot]]:
-    """The finished graph, and where its parameters go."""
-    captured = capture(config, quantized.plan)
+def build(config: PretrainedConfig, plan: Mapping[str, QuantSpec], form: Profile) -> tuple[Captured, dict[str, Slot]]:
+    """The finished graph, and where its parameters go; no weights are read."""
+    captured = capture(config, plan)
     values = detach_parameters(captured)
     joins = clean(captured.model)
     if form.standard:
-        captured = standardize(captured, values, joins, quantized.plan)
+        captured = standardize(captured, values, joins, plan)
     slots = attach_parameters(captured, values, joins, form)
-    verify(captured, slots, quantized.plan)
+    verify(captured, slots, plan)
     return captured, slots
 
 
@@ -120,7 +121,8 @@ def _provenance(folder: Path) -> tuple[str, str | None]:
     return manifest.source, manifest.revision
 
 
-def _save_graph(captured: Captured, path: Path) -> None:
+def graph_bytes(captured: Captured) -> bytes:
+    """The content of the ONNX file; weights are named, not contained."""
     model = captured.model
     model.producer_name = "dareq-edge"
     model.graph.name = "decoder"
@@ -131,7 +133,7 @@ def _save_graph(captured: Captured, path: Path) -> None:
         value.ClearField("metadata_props")  # torch's names of them
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(values)
-    path.write_bytes(proto.SerializeToString())
+    return bytes(proto.SerializeToString())
 
 
 def _check(scratch: Path, manifest: Manifest) -> None:

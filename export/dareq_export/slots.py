@@ -9,11 +9,11 @@ from math import prod
 import onnx_ir as ir
 
 from dareq_edge.errors import ExportError
+from dareq_edge.kernel_layout import LINE
 from dareq_export.capture import Captured
 from dareq_export.joins import Join
 from dareq_export.profiles import NATIVE, Profile
 
-_LINE = 64  # bytes: what vector loads want; onnxruntime maps files from the page below any offset
 _STORABLE = (ir.DataType.FLOAT, ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT4)
 
 
@@ -113,7 +113,7 @@ class _Room:
                 f"{name} has {size:,} bytes, more than the {limit:,} that a file of the profile {self._profile.name} "
                 "may have; quantize it with fewer bits or export another profile"
             )
-        start = -(-self._end // _LINE) * _LINE
+        start = -(-self._end // LINE) * LINE
         if limit is not None and start + size > limit:
             self._index, start = self._index + 1, 0
         self._end = start + size

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from dareq_edge.errors import ExportError
+from dareq_edge.kernel_layout import BlockLayout
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture import Captured
 from dareq_export.columns import ColumnLayout
-from dareq_export.layout import BlockLayout
 from dareq_export.slots import Slot
 
 _INLINE_LIMIT = 1 << 20  # rotary tables and constants the capture computed; weights are never inline

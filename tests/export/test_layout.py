@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import tolerances
+from dareq_edge.kernel_layout import BlockLayout, choose_layout
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.spec import QuantSpec
-from dareq_export.layout import BlockLayout, choose_layout, lower
+from dareq_export.layout import lower
 
 
 def random_tensor(n: int, k: int, spec: QuantSpec, seed: int = 0) -> QuantizedTensor:

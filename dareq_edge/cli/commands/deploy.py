@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dareq_edge.cli import console, options
+from dareq_edge.cli.allocation import planner
 from dareq_edge.cli.evaluation import DataChoice
 from dareq_edge.cli.recipes import RecipeChoice
 
@@ -19,10 +20,12 @@ PROMPT = "The people of the United States"
 
 
 def deploy(
+    context: typer.Context,
     model: options.Model,
     out: options.Out,
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
+    max_size: options.MaxSize = None,
     recipe: options.Recipe = options.DEFAULT_RECIPE,
     tier: options.Tier = None,
     calibration: options.Calibration = None,
@@ -68,6 +71,7 @@ def deploy(
       dareq-edge deploy ./stories260k --out int4 --tokens eval_tokens.npy --json
       dareq-edge deploy ./my-opt --out int4 --recipe rtn --no-eval
       dareq-edge deploy ./my-opt --out int4-packed --pack
+      dareq-edge deploy ./my-opt --out small --max-size 60MB
     """
     from dareq_edge.cli.deployment import Job
     from dareq_edge.plan import QuantOptions
@@ -86,6 +90,7 @@ def deploy(
         out=Path(out),
         options=chosen,
         recipe=RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
+        plan=planner(context, max_size, cache_bits=int(cache_bits)),
         data=None if no_eval else data,
         revision=revision,
         overwrite=overwrite,

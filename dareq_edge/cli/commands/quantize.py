@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from dareq_edge.cli import console, options
+from dareq_edge.cli.allocation import planner
 from dareq_edge.cli.recipes import RecipeChoice
 
 
 def quantize(
+    context: typer.Context,
     model: options.Model,
     out: options.Out,
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
+    max_size: options.MaxSize = None,
     recipe: options.Recipe = options.DEFAULT_RECIPE,
     tier: options.Tier = None,
     calibration: options.Calibration = None,
@@ -35,6 +40,7 @@ def quantize(
       dareq-edge quantize facebook/opt-125m --out opt-125m-q4
       dareq-edge quantize ./my-opt --out q3 --bits 3 --group-size 32 --recipe rtn
       dareq-edge quantize ./my-opt --out q4 --skip '*.fc2' --table-bits 32
+      dareq-edge quantize ./my-opt --out q60 --max-size 60MB
     """
     from dareq_edge.plan import QuantOptions
     from dareq_edge.quantize import quantize_checkpoint
@@ -54,6 +60,7 @@ def quantize(
             Path(out),
             chosen,
             RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
+            plan=planner(context, max_size),
             revision=revision,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,

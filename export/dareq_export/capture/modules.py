@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dareq_edge.embeddings import adopt, beneath
-from dareq_export.layout import BlockLayout
+from dareq_edge.kernel_layout import BlockLayout
 
 MICROSOFT = "com.microsoft"
 Attribute = int | float | str | bool | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]

@@ -19,12 +19,12 @@ from transformers.modeling_utils import no_init_weights
 
 from dareq_edge.embeddings import check_lookup
 from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
+from dareq_edge.kernel_layout import BlockLayout, choose_layout
 from dareq_edge.matrix import LINEARS, embed_scale, matrix_of
 from dareq_edge.spec import QuantSpec
 from dareq_export.capture.attention import AttentionTrace, PassThroughCache, attention_bias, group_query_attention
 from dareq_export.capture.modules import FloatLinear, GatherLookup, GatherTable, NBitsLinear
 from dareq_export.columns import ColumnLayout
-from dareq_export.layout import BlockLayout, choose_layout
 
 OPSET = 21
 ROOT = "model"  # the wrapper's attribute that holds the captured model; prefixes every initializer's name

@@ -1,0 +1,58 @@
+"""Sizes as people write them: "60MB" is 60,000,000 bytes, "57.2 MiB" is 59,978,547."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from dareq_edge.errors import SpecError
+
+UNITS = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+"""Bytes per unit, by its name in lower case."""
+
+_SIZE = re.compile(r"\s*(\d[\d_,]*(?:\.\d+)?|\.\d+)\s*([a-zA-Z]*)\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size.
+
+    Args:
+        text: A number and a unit, in any case: B (also meant by none), kB, MB, GB, TB, which are powers of 1,000, or
+            KiB, MiB, GiB, TiB, which are powers of 1,024. Groups of digits may be parted by commas or underscores.
+
+    Returns:
+        Whole bytes, 1 or more; a fraction of a byte is left out, so that the size is never more than was written.
+
+    Raises:
+        SpecError: It is no size.
+    """
+    found = _SIZE.fullmatch(text)
+    unit = found[2].lower() or "b" if found else ""
+    if found is None or unit not in UNITS:
+        raise SpecError(f"size is {text!r}; write a number and one of B, kB, MB, GB, KiB, MiB, GiB, e.g. 60MB")
+    size = int(Decimal(re.sub("[_,]", "", found[1])) * UNITS[unit])
+    if size < 1:
+        raise SpecError(f"size is {text!r}, which is less than one byte; write a larger one, e.g. 60MB")
+    return size
+
+
+def format_bytes(size: int) -> str:
+    """A size for messages, exact beside what is easy to read: ``62.91 MB (62,914,560 bytes)``.
+
+    Args:
+        size: Bytes, 0 or more.
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name} ({size:,} bytes)"
+    return f"{size} bytes"
