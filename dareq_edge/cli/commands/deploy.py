@@ -61,22 +61,18 @@ def deploy(
 ) -> None:
     """Quantize, export and check a model in one go.
 
-    The folder appears only when the exported model passes parity against the quantized one in PyTorch. Without
-    a text option the embedded evaluation text is used.
+    The folder appears only when the exported model passes parity; without a text option on the embedded text.
 
     \b
     Examples:
       dareq-edge deploy facebook/opt-125m --out opt-125m-int4
       dareq-edge deploy ./my-opt --out int4 --group-size 64 --dataset wikitext-2-raw-v1 --max-tokens 100000
       dareq-edge deploy ./stories260k --out int4 --tokens eval_tokens.npy --json
-      dareq-edge deploy ./my-opt --out int4 --recipe rtn --no-eval
-      dareq-edge deploy ./my-opt --out int4-packed --pack
-      dareq-edge deploy ./my-opt --out small --max-size 60MB
+      dareq-edge deploy ./my-opt --out small --max-size 60MB --recipe rtn --no-eval --pack
     """
     from dareq_edge.cli.deployment import Job
     from dareq_edge.plan import QuantOptions
 
-    data = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
     chosen = QuantOptions(
         bits=bits,
         group_size=options.group_size(group_size),
@@ -91,7 +87,7 @@ def deploy(
         options=chosen,
         recipe=RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
         plan=planner(context, max_size, cache_bits=int(cache_bits)),
-        data=None if no_eval else data,
+        data=None if no_eval else DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride),
         revision=revision,
         overwrite=overwrite,
         keep_failed=keep_failed,
