@@ -119,7 +119,7 @@ def test_an_int8_cache_has_its_scales_in_the_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*rotary_configs(), *SPECIAL])
+@pytest.mark.parametrize("kind", list(rotary_configs() | SPECIAL))
 @pytest.mark.parametrize("form", ["as one", "mixed", "float"])
 def test_no_architecture_exceeds_its_bounds(tmp_path: Path, kind: str, form: str) -> None:
     (rotary_configs() | SPECIAL)[kind].save_pretrained(tmp_path)
