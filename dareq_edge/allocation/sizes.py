@@ -36,7 +36,8 @@ class _Graph:
     Attributes:
         parameter: Shape, place in the data file and use of one parameter, beside its name twice.
         matrix: Operators and results of a linear layer or an embedding.
-        other: Operators and results of another module that has parameters: a norm, with its additions.
+        norm: Operators and results of a norm that is one operator, with an addition before it.
+        other: Of another module that has parameters: a norm of a dozen operators (Cohere's).
         layer: Attention, its cache's inputs and outputs, sums, activation, reshapes of heads.
         rotary: Angles of one kind of rotation, and in each layer queries and keys rotated by them.
         rest: Positions, masks, the last positions, the file's head.
@@ -44,7 +45,8 @@ class _Graph:
 
     parameter: int = 92
     matrix: int = 230
-    other: int = 360
+    norm: int = 360
+    other: int = 1600
     layer: int = 2000
     rotary: tuple[int, int] = (1500, 700)
     rest: int = 5500
@@ -136,12 +138,17 @@ def graph_bytes(model: nn.Module, *, cache_bits: int = 32) -> int:
     names = [f"{name}.{kind}" for name in owners for kind in ("qweight", "scales")] + biases + others
     computed = {n: b for n, b in model.named_buffers() if n not in stored and b.is_floating_point()}
     total = _GRAPH.rest + _GRAPH.layer * layers + _GRAPH.matrix * len(owners)
-    total += _GRAPH.other * len({name.rpartition(".")[0] for name in others})
+    for name in {name.rpartition(".")[0] for name in others}:
+        total += _GRAPH.norm if _is_plain_norm(model.get_submodule(name)) else _GRAPH.other
     total += sum(_GRAPH.parameter + 2 * len(name) for name in (*names, *computed))
     total += sum(buffer.numel() * buffer.element_size() for buffer in computed.values())
     if computed:
         total += _GRAPH.rotary[0] * len(computed) + _GRAPH.rotary[1] * layers
     return int(total) + (_cache_scales(text) * layers if cache_bits == 8 else 0)
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
 
 
 def _cache_scales(text: Any) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, CohereConfig, GraniteConfig, Olmo2Config
 
 import tolerances
 from dareq_edge.allocation.sizes import exported_size, fixed_bytes, matrix_bytes, matrix_shapes
@@ -118,11 +118,29 @@ def test_an_int8_cache_has_its_scales_in_the_graph(tmp_path: Path) -> None:
     assert more >= 2 * 2 * 64 * 4  # keys and values of two layers, float32 [4 heads, 16]
 
 
+SMALL = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+ARCHITECTURES = {  # cohere: norms of queries and keys of many operators each
+    **rotary_configs(),
+    **SPECIAL,
+    "cohere": CohereConfig(**SMALL, use_qk_norm=True),
+    "granite": GraniteConfig(**SMALL),
+    "olmo2": Olmo2Config(**SMALL),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", list(rotary_configs() | SPECIAL))
+@pytest.mark.parametrize("kind", list(ARCHITECTURES))
 @pytest.mark.parametrize("form", ["as one", "mixed", "float"])
 def test_no_architecture_exceeds_its_bounds(tmp_path: Path, kind: str, form: str) -> None:
-    (rotary_configs() | SPECIAL)[kind].save_pretrained(tmp_path)
+    ARCHITECTURES[kind].save_pretrained(tmp_path)
     model = empty_model(tmp_path)
     plan = plan_model(model, QuantOptions(table_bits=8, position_bits=8))
     if form == "mixed":  # no two neighbours alike: nothing is joined
