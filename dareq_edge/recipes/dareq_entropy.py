@@ -54,7 +54,7 @@ class DareQEntropy(Tiered):
     """See the module; ``Tiered`` has the settings of the tiers. ``None`` is the tier's default, see ``_DEFAULTS``.
 
     Attributes:
-        samples: See ``Tiered``; half or three times as much changes nothing (docs/entropy.md).
+        samples: See ``Tiered``; 32 or 96 gave the same (docs/entropy.md).
         target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
         slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
         trellis: Two grids take turns (``rounding.trellis``); else one.
