@@ -1,4 +1,8 @@
-"""Budget: the slope at which what is left of the bits is spent exactly, asked for before every block."""
+"""Budget: the slope at which what is left of the bits is spent exactly, asked for before every block.
+
+One slope for all blocks is the allocation that costs least. Given rates per block instead, as a rule of allocation
+decides them, every block has a slope of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from dareq_edge.container import coded_bytes
+from dareq_edge.errors import SpecError
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
 from dareq_edge.recipes._survey import Survey
@@ -23,10 +28,20 @@ class Budget:
     Attributes:
         survey: What layers take.
         target_bits: Coded bits per weight over all layers, scales included.
+        rates: Instead: the same of every block, so that none may take what another has left.
+
+    Raises:
+        SpecError: There is not one rate per block.
     """
 
     survey: Survey
     target_bits: float
+    rates: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        blocks = int(self.survey.block.max()) + 1
+        if self.rates and len(self.rates) != blocks:
+            raise SpecError(f"rates has {len(self.rates)} numbers for {blocks} blocks; give one per block")
 
     def slope(self, index: int, spent: torch.Tensor) -> float:
         """Nats per bit for block ``index``.
@@ -36,16 +51,25 @@ class Budget:
             spent: Bits of the blocks before it, as coded and as surveyed, float64 [2].
         """
         coded, surveyed = spent.tolist()
-        left = self.target_bits * float(self.survey.weights.sum()) - coded
+        until = index + 1 if self.rates else None
+        left = self._allowed(until) - coded
         ratio = coded / surveyed if surveyed > 0 else _FIRST_GUESS
         low, high = _LOWEST, _HIGHEST
         while high - low > 1e-4:
             middle = (low + high) / 2
-            if ratio * self.survey.bits(2.0**middle, index) > left:
+            if ratio * self.survey.bits(2.0**middle, index, until) > left:
                 low = middle
             else:
                 high = middle
         return float(2.0**high)
+
+    def _allowed(self, until: int | None) -> float:
+        """Bits of the blocks before ``until``, or of all."""
+        if until is None:
+            return self.target_bits * float(self.survey.weights.sum())
+        return math.fsum(
+            self.rates[i] * float(self.survey.weights[self.survey.block == i].sum()) for i in range(until)
+        )
 
     def spend(self, index: int, slope: float, changes: list[Change], spent: torch.Tensor) -> torch.Tensor:
         """``spent`` after block ``index``."""

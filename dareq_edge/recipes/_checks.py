@@ -39,3 +39,12 @@ def flag(recipe: object, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(recipe, name), bool):
             raise SpecError(f"{name} is {getattr(recipe, name)!r}; use true or false")
+
+
+def positive(recipe: object, name: str, most: float = math.inf) -> tuple[float, ...]:
+    """Positive numbers, as a tuple; none will do."""
+    found: object = getattr(recipe, name)
+    numbers = found if isinstance(found, (tuple, list)) else [found]
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v <= most for v in numbers):
+        raise SpecError(f"{name} is {found!r}; use a list of positive numbers up to {most:g}")
+    return tuple(map(float, numbers))

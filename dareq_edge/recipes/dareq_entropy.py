@@ -56,6 +56,7 @@ class DareQEntropy(Tiered):
     Attributes:
         samples: See ``Tiered``; 32 or 96 gave the same (docs/entropy.md).
         target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
+        rates: Instead: the same of every block; for rules that decide bits per block (docs/allocation.md).
         slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
         trellis: Two grids take turns (``rounding.trellis``); else one.
         step: Times the step that is best at high rate.
@@ -70,6 +71,7 @@ class DareQEntropy(Tiered):
 
     samples: int = 64
     target_bits: float = 3.5
+    rates: tuple[float, ...] = ()
     slope: float | None = None
     trellis: bool | None = None
     step: float | None = None
@@ -87,7 +89,10 @@ class DareQEntropy(Tiered):
         _checks.number(parts, "step")
         if self.target_bits <= 0 or parts.step <= 0:
             raise SpecError(f"target_bits is {self.target_bits} and step {parts.step}; both must be positive")
+        object.__setattr__(self, "rates", _checks.positive(self, "rates", most=_BITS))
         if self.slope is not None:
+            if self.rates:
+                raise SpecError("slope and rates are both given; drop one")
             _checks.number(self, "slope")
             if self.slope == 0:
                 raise SpecError("slope is 0, at which bits cost nothing; use a positive number or target_bits")
@@ -136,7 +141,7 @@ class DareQEntropy(Tiered):
                     digest(source, self, {}),
                     lambda: survey(decoder, noise, parts, None, progress, alone=True),
                 )
-                budget = Budget(found, self.target_bits)
+                budget = Budget(found, self.target_bits, self.rates)
             yield from walk_noise(decoder, noise, step, progress, spent)
             return
         ids = self.tokens(source, progress)
@@ -149,7 +154,7 @@ class DareQEntropy(Tiered):
             found = kept_survey(
                 source.work, settings, lambda: survey(decoder, decoder.embed(few), parts, outputs, progress)
             )
-            budget = Budget(found, self.target_bits)
+            budget = Budget(found, self.target_bits, self.rates)
         journal = Journal(source.work, settings)
         yield from walk_tokens(decoder, ids, journal, step, parts, self.settings_of(parts), progress, spent)
 

@@ -99,6 +99,20 @@ def test_ends_high(blocks: int, count: int, want: tuple[int, ...]) -> None:
     assert build("ends-high", {"count": count})(facts(blocks), None) == want
 
 
+@pytest.mark.parametrize(
+    ("blocks", "high"),
+    [
+        (3, {2}),
+        (8, {0, 3, 6, 7}),
+        (24, {0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23}),
+        (30, {0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29}),
+    ],
+)
+def test_k_quant(blocks: int, high: set[int]) -> None:
+    found = build("k-quant", {"high": 6, "low": 4})(facts(blocks), None)
+    assert {i for i, bits in enumerate(found) if bits == 6} == high
+
+
 def test_ewq_the_paper_s_rule_by_hand() -> None:
     """Mean 4, standard deviation 2: T = 2."""
     values = [1.0, 3.0, 4.0, 5.0, 7.0]

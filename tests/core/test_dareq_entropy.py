@@ -20,7 +20,7 @@ from dareq_edge.recipes._tiers import Tier
 from dareq_edge.reference import load_reference
 from interruptions import interrupted, same
 from tiny_sources import make
-from tolerances import TARGET_BITS
+from tolerances import BLOCK_BITS, TARGET_BITS
 
 MINI = Path(__file__).parents[2] / "examples/models/opt-mini"
 TIERS = get_args(Tier)
@@ -33,14 +33,14 @@ def recipe(tier: str = "self", **changes: object) -> Recipe:
     return build("dareq-entropy", {"tier": tier, **small} | quick[tier] | changes)
 
 
-def coded_rate(folder: Path) -> float:
-    """Coded bits per weight of the linear layers of a checkpoint."""
+def coded_rate(folder: Path, inside: str = "") -> float:
+    """Coded bits per weight of the linear layers of a checkpoint whose names hold ``inside``."""
     checkpoint = Checkpoint.open(str(folder))
     tensors = json.loads((folder / "dareq.json").read_text())["tensors"]
     bits = weights = 0
     for module, spec in read_plan(checkpoint).items():
         n, k = tensors[f"{module}.weight"]["shape"]
-        if spec.method.startswith("dareq-entropy"):
+        if spec.method.startswith("dareq-entropy") and inside in module:
             value = read_quantized(checkpoint, module, spec, k)
             bits += 8 * coded_bytes(value.codes, value.scales, 8)
             weights += n * k
@@ -52,6 +52,17 @@ def test_meets_the_rate_that_is_asked_for(tmp_path: Path, tier: str, target: flo
     made = recipe(tier, target_bits=target)
     quantize_checkpoint(MINI, tmp_path / "q", QuantOptions(scale_dtype="bfloat16"), made)
     assert coded_rate(tmp_path / "q") == pytest.approx(target, rel=TARGET_BITS)
+
+
+def test_meets_the_rate_of_every_block(tmp_path: Path) -> None:
+    rates = (3.0, 2.5, 4.0, 3.0, 2.5, 5.0)
+    quantize_checkpoint(
+        MINI, tmp_path / "q", QuantOptions(scale_dtype="bfloat16"), recipe("weights", rates=rates, trellis=False)
+    )
+    for i, rate in enumerate(rates):
+        assert coded_rate(tmp_path / "q", f"layers.{i}.") == pytest.approx(rate, rel=BLOCK_BITS)
+    with pytest.raises(SpecError, match="rates has 2 numbers for 6 blocks; give one per block"):
+        quantize_checkpoint(MINI, tmp_path / "r", QuantOptions(), recipe("weights", rates=(3.0, 4.0)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,6 +104,9 @@ def test_a_slope_replaces_the_rate(tmp_path: Path) -> None:
         ({"target_bits": 0}, "target_bits is 0"),
         ({"target_bits": 9}, "target_bits is 9; use a number from 0 to 8"),
         ({"slope": 0}, "slope is 0"),
+        ({"rates": [3.0, 0]}, "rates is \\[3.0, 0\\]; use a list of positive numbers up to 8"),
+        ({"rates": "3"}, "rates is '3'; use a list"),
+        ({"rates": [3.0], "slope": 1e-6}, "slope and rates are both given"),
         ({"passes": 0}, "passes is 0; use a whole number, 1 or more"),
         ({"step": 0}, "step 0; both must be positive"),
         ({"tier": "weights", "row_feedback": 2}, "row_feedback needs text"),
