@@ -20,6 +20,7 @@ from dareq_edge.manifest import Manifest
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export_onnx
 from dareq_runtime import ort_format
+from fast import fast
 from tiny_models import rotary_configs, save_random, tiny_opt
 
 PROMPT = [2, 17, 40, 8, 33]
@@ -52,7 +53,7 @@ print(json.dumps({"operators": listed, "reduces types": types is not None}))
 """
 
 
-@pytest.fixture(scope="module", params=["opt", "llama", "opt-int8-cache"])
+@pytest.fixture(scope="module", params=fast(["opt", "llama", "opt-int8-cache"], "llama", "opt-int8-cache"))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
     """(kind, exported folder, what mobile made of it): an OPT with one table, a Llama with two."""
     kind: str = request.param

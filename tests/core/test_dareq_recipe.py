@@ -22,6 +22,7 @@ from dareq_edge.reference import load_reference
 from dareq_edge.rounding.codes import nearest
 from dareq_edge.rounding.search import search_scales
 from dareq_edge.spec import QuantSpec
+from fast import fast
 from interruptions import interrupted, same
 from tiny_sources import FAMILIES, OPTS, make, open_source, stored
 from tolerances import NOISE_ROWS, SAME_WEIGHTS
@@ -255,7 +256,7 @@ def loss(model: torch.nn.Module, ids: torch.Tensor) -> float:
     return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
 
 
-@pytest.mark.parametrize("bits", [3, 4])
+@pytest.mark.parametrize("bits", fast([3, 4], 3))
 @pytest.mark.parametrize("tier", TIERS)
 def test_no_worse_than_nearest_on_a_trained_model(tmp_path: Path, tier: str, bits: int) -> None:
     folder = SHARED / "stories260k"

@@ -21,6 +21,7 @@ from dareq_export.capture import capture
 from dareq_export.profiles import NATIVE
 from dareq_export.source import QuantizedSource
 from exported import distance_from_transformers, run, session
+from fast import fast
 from tiny_models import SPECIAL, save_random, tiny_opt
 
 STORIES = Path(__file__).parents[3] / "shared/data/stories260k"
@@ -74,9 +75,10 @@ CASES = [
     ("gpt2", {"table_bits": 8, "position_bits": 8}),
     ("biogpt", {"table_bits": 4, "position_bits": 8}),
 ]
+OFTEN = [CASES[i] for i in (0, 1, 3, 4, 5, 6, 8, 10, 12)]
 
 
-@pytest.mark.parametrize(("kind", "options"), CASES)
+@pytest.mark.parametrize(("kind", "options"), fast(CASES, *OFTEN))
 def test_graph_equals_transformers_on_the_dequantized_model(tmp_path: Path, kind: str, options: dict) -> None:
     source = quantized(tmp_path, kind, **options)
     export_onnx(source, tmp_path / "out")

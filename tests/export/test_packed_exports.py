@@ -14,6 +14,7 @@ from dareq_edge.packed import kind_sizes, pack_folder, unpack_folder
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export_onnx
 from dareq_export.profiles import PROFILES, Profile
+from fast import fast
 from packed_folders import content
 from tiny_models import tiny_opt
 
@@ -41,7 +42,7 @@ def check_round_trip(folder: Path, place: Path) -> Path:
     return place / "packed"
 
 
-@pytest.mark.parametrize("profile", ["native", "portable", "web"])
+@pytest.mark.parametrize("profile", fast(["native", "portable", "web"], "native", "web"))
 @pytest.mark.parametrize("compute", ["int8", "fp32"])
 def test_every_profile_runs_packed_to_the_bit(checkpoint: Path, tmp_path: Path, profile: str, compute: str) -> None:
     export_onnx(checkpoint, tmp_path / "onnx", profile=profile)
