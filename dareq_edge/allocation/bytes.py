@@ -1,8 +1,9 @@
-"""Sizes as people write them: "60MB" is 60,000,000 bytes, "57.2 MiB" is 59,978,547."""
+"""Sizes as people write them: "60MB" is 60,000,000 bytes, "57.2 MiB" is 59,978,547, "4.5bpw" bits per weight."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 
 from dareq_edge.errors import SpecError
@@ -19,8 +20,42 @@ UNITS = {
     "tib": 2**40,
 }
 """Bytes per unit, by its name in lower case."""
+PER_WEIGHT = "bpw"
+"""The unit of bits per weight."""
 
 _SIZE = re.compile(r"\s*(\d[\d_,]*(?:\.\d+)?|\.\d+)\s*([a-zA-Z]*)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size, or what it is per weight.
+
+    Attributes:
+        bytes: Bytes; ``None`` where bits per weight are given.
+        bits_per_weight: Bits of the whole file per parameter of the model.
+    """
+
+    bytes: int | None = None
+    bits_per_weight: Decimal = Decimal(0)
+
+    def of(self, parameters: int) -> int:
+        """Bytes for a model of so many parameters, never more than was written."""
+        return int(self.bits_per_weight * parameters / 8) if self.bytes is None else self.bytes
+
+
+def parse_size(text: str) -> Size:
+    """Read a size in bytes, as ``parse_bytes`` does, or in bits per weight: "4.5bpw".
+
+    Raises:
+        SpecError: It is neither.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None or found[2].lower() != PER_WEIGHT:
+        return Size(parse_bytes(text))
+    bits = Decimal(re.sub("[_,]", "", found[1]))
+    if not 0 < bits <= 32:
+        raise SpecError(f"size is {text!r}; bits per weight are more than 0 and at most 32, e.g. 4.5bpw")
+    return Size(bits_per_weight=bits)
 
 
 def parse_bytes(text: str) -> int:

@@ -123,6 +123,11 @@ def matrix_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     return found
 
 
+def parameter_count(model: nn.Module) -> int:
+    """Parameters of a model, tied ones once: what bits per weight of a whole file are counted over."""
+    return sum({id(p): p.numel() for p in model.parameters()}.values())
+
+
 def graph_bytes(model: nn.Module, *, cache_bits: int = 32) -> int:
     """Bound of the ONNX file, for any plan.
 

@@ -1,38 +1,148 @@
-"""--max-size: the plan that it asks for."""
+"""What quantize and deploy are asked for: options, recipe, and who decides the bits of every matrix."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dareq_edge.errors import SpecError
+from dareq_edge.cli import options
+from dareq_edge.cli.recipes import RecipeChoice, recipe_settings
+from dareq_edge.errors import AllocationError, SpecError
 
 if TYPE_CHECKING:
-    from dareq_edge.allocation.planners import WithinBytes
+    from collections.abc import Sequence
+    from pathlib import Path
 
-_INSTEAD = ("bits", "group_size")
+    import typer
+    from torch import nn
+
+    from dareq_edge.plan import QuantOptions
+    from dareq_edge.quantize import Planner
+    from dareq_edge.recipes import Recipe
+
+_CODED = "max_bytes"
+"""Setting of recipes for an entropy coder: it is them, not a plan, that meet a size."""
 
 
-def planner(context: typer.Context, max_size: str | None, *, cache_bits: int = 32) -> WithinBytes | None:
-    """What makes the plan; ``None`` leaves it to the other options.
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """The user's choice.
+
+    Attributes:
+        options: Bits, groups, tables.
+        recipe: What decides codes and scales.
+        plan: Makes the plan in place of bits and groups in ``options``; ``None`` leaves it to them.
+        max_bytes: Most that graph and data may take together, packed if ``coded``; ``None`` is any size.
+        coded: Whether the recipe meets ``max_bytes`` for the packed folder.
+    """
+
+    options: QuantOptions
+    recipe: Recipe
+    plan: Planner | None = None
+    max_bytes: int | None = None
+    coded: bool = False
+
+
+def quantization(context: typer.Context, *, cache_bits: int = 32, packed: bool = True) -> Quantization:
+    """Read a command's options, which have the same names in all of them.
 
     Args:
         context: Of the command.
-        max_size: As the user wrote it.
         cache_bits: As the model will be exported.
+        packed: Whether the folder will be packed, as far as the command knows.
 
     Raises:
-        SpecError: An option that --max-size takes the place of is given too.
-        AllocationError: It is no size.
+        SpecError: Options contradict each other, or one cannot be.
+        AllocationError: The size cannot be.
     """
-    if max_size is None:
-        return None
-    from dareq_edge.allocation.bytes import parse_bytes
-    from dareq_edge.allocation.planners import WithinBytes
+    from dareq_edge.plan import QuantOptions
 
-    for name in _INSTEAD:
+    given: dict[str, Any] = context.params
+    chosen = QuantOptions(
+        bits=given["bits"],
+        group_size=options.group_size(given["group_size"]),
+        scale_dtype=given["scale_dtype"],
+        skip=tuple(given["skip"] or ()),
+        table_bits=options.table_bits(given["table_bits"]),
+        position_bits=options.table_bits(given["position_bits"]),
+    )
+    choice = RecipeChoice(**{name: given[name] for name in RecipeChoice.__dataclass_fields__})
+    rule, size = given["rule"], given["max_size"]
+    coded = _CODED in recipe_settings(choice.name)
+    if rule is not None:
+        if size is not None:
+            raise SpecError("--rule and --max-size both decide bits; give one of them")
+        if coded:
+            raise SpecError(
+                f"--rule decides the bits of codes, and recipe {choice.name} always has 8-bit codes; leave it out "
+                "(docs/allocation.md says how rules and rates are compared)"
+            )
+        _refuse(context, "--rule", ["bits"])
+        return Quantization(chosen, choice.build(), _by_rule(rule))
+    if size is None:
+        return Quantization(chosen, choice.build())
+    _refuse(context, "--max-size", ["bits", "group_size"])
+    most = _max_bytes(size, given)
+    if not coded:
+        return Quantization(chosen, choice.build(), _within(most, cache_bits), most)
+    if not packed:
+        raise SpecError(
+            f"codes of recipe {choice.name} have their size in a packed folder; add --pack to meet --max-size"
+        )
+    room = most - _graph_bytes(given, choice.build().options(chosen), cache_bits)
+    if room < 1:
+        raise AllocationError(f"--max-size {size} is less than the graph alone takes; allow more")
+    return Quantization(chosen, choice.build(**{_CODED: room}), None, most, coded=True)
+
+
+def _refuse(context: typer.Context, instead: str, names: Sequence[str]) -> None:
+    """Options that another one takes the place of."""
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            raise SpecError(f"--max-size decides --{name.replace('_', '-')}; give one of the two")
-    return WithinBytes(parse_bytes(max_size), cache_bits=cache_bits)
+            raise SpecError(f"{instead} decides --{name.replace('_', '-')}; give one of the two")
+
+
+def _max_bytes(size: str, given: dict[str, Any]) -> int:
+    """Bytes of a size; the model is looked at only if it is written in bits per weight."""
+    from dareq_edge.allocation.bytes import parse_size
+
+    found = parse_size(size)
+    if found.bytes is not None:
+        return found.bytes
+    from dareq_edge.allocation.sizes import parameter_count
+
+    return found.of(parameter_count(_opened(given)[1]))
+
+
+def _opened(given: dict[str, Any]) -> tuple[Path, nn.Module]:
+    """The model's folder, and its structure."""
+    from dareq_edge.checkpoint import Checkpoint
+
+    trusted = given["trust_remote_code"]
+    checkpoint = Checkpoint.open(given["model"], given["revision"], trust_remote_code=trusted)
+    return checkpoint.folder, checkpoint.empty_model(trust_remote_code=trusted)
+
+
+def _graph_bytes(given: dict[str, Any], chosen: QuantOptions, cache_bits: int) -> int:
+    """Bytes of the exported graph: made without weights, which takes seconds."""
+    from dareq_edge.allocation.sizes import graph_bytes
+    from dareq_edge.plan import plan_model
+    from dareq_export.planned import planned_size
+
+    folder, model = _opened(given)
+    exact = planned_size(folder, plan_model(model, chosen), profile=given.get("profile", "native")).graph
+    return exact + graph_bytes(model, cache_bits=cache_bits) - graph_bytes(model)
+
+
+def _within(max_bytes: int, cache_bits: int) -> Planner:
+    from dareq_edge.allocation.planners import WithinBytes
+
+    return WithinBytes(max_bytes, cache_bits=cache_bits)
+
+
+def _by_rule(written: str) -> Planner:
+    from dareq_edge.allocation.planners import ByRule
+    from dareq_edge.allocation.rules import parse
+
+    return ByRule(parse(written))

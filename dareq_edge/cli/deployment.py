@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dareq_edge.allocation.bytes import format_bytes
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.cli.cache import ranges_for
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
-from dareq_edge.errors import ParityError
+from dareq_edge.errors import AllocationError, ParityError
 from dareq_edge.folders import new_folder
-from dareq_edge.manifest import Manifest
+from dareq_edge.manifest import NAME, Manifest
 from dareq_edge.packed import pack_folder
+from dareq_edge.packed.packing import SUFFIX
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
 from dareq_edge.quantize import Planner, quantize_checkpoint, unfinished
@@ -50,6 +52,8 @@ class Job:
         cache_bits: Bits of keys and values in the exported model.
         pack: Entropy-code the folder once all else is done.
         plan: Makes the plan in place of bits and groups in ``options``.
+        max_bytes: Most that graph and data may take together; what exceeds it is not put in its place.
+        coded: Whether that is meant of the packed folder.
     """
 
     source: str
@@ -67,6 +71,8 @@ class Job:
     cache_bits: CacheBits = "32"
     pack: bool = False
     plan: Planner | None = None
+    max_bytes: int | None = None
+    coded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +165,30 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             (work / "onnx" / PARITY_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
             manifest.with_files(work / "onnx").with_scores(report.scores).write(work / "onnx")
         final = work / "onnx"
+        _check_size(job, manifest.graph_bytes, packed=False)
         if job.pack:
             packed = pack_folder(final, work / "packed", progress=progress)
+            _check_size(job, model_bytes(packed), packed=True)
             final, found = work / "packed", replace(found, packed=sum(e.bytes for e in packed.files.values()))
         for path in final.iterdir():
             path.rename(scratch / path.name)
         shutil.rmtree(work)
     return found
+
+
+def model_bytes(packed: Manifest) -> int:
+    """Bytes of a packed folder's graph and containers of tensors: what --max-size is about."""
+    containers = [packed.files[f"{name}{SUFFIX}"] for name in packed.packed if name != NAME]
+    return packed.files[packed.graph].bytes + sum(entry.bytes for entry in containers)
+
+
+def _check_size(job: Job, size: int, *, packed: bool) -> None:
+    """Refuse what is larger than was asked for, which estimates before the work are meant to prevent."""
+    if job.max_bytes is not None and packed == job.coded and size > job.max_bytes:
+        raise AllocationError(
+            f"the model came to {format_bytes(size)}, more than --max-size {format_bytes(job.max_bytes)}, and was "
+            "not written; ask for that much less"
+        )
 
 
 def _check_data(data: DataChoice, checkpoint: Checkpoint) -> None:

@@ -21,6 +21,7 @@ DEFAULT_RECIPE = "dareq"
 """What quantize, deploy and demo use unless told otherwise."""
 
 MEASURED: Literal["measured"] = "measured"
+RULES = [name.replace("_", "-") for name in available("dareq_edge.allocation.rules")]
 _RECIPES = [name.replace("_", "-") for name in available("dareq_edge.recipes")]
 COMPARABLE = sorted([*_RECIPES, *available("dareq_edge.dequantized")])
 _QUANTIZING, _CALIBRATING, _DATA, _RUNNING = "Quantization", "Recipe settings", "Evaluation data", "Running"
@@ -51,10 +52,21 @@ GroupSize = Annotated[Group, _option("Weights that share a scale.", _QUANTIZING,
 MaxSize = Annotated[
     str | None,
     _option(
-        "Most that the exported model may take, e.g. 60MB: bits and groups of every matrix follow from what it "
-        "costs, measured on text the model writes. In place of --bits and --group-size.",
+        "Most that the exported model may take, e.g. 60MB, or 4.5bpw, bits per weight: bits and groups of every "
+        "matrix follow from what they cost, measured on text the model writes. In place of --bits and --group-size. "
+        "With dareq-entropy and entquant: that the packed model may take.",
         _QUANTIZING,
         "--max-size",
+    ),
+]
+Rule = Annotated[
+    str | None,
+    _option(
+        f"What decides the bits of every block, see analyze; names: {', '.join(RULES)}. In place of --bits.",
+        _QUANTIZING,
+        "--rule",
+        metavar="NAME[+SETTING=VALUE…]",
+        autocompletion=lambda: RULES,
     ),
 ]
 Recipe = Annotated[

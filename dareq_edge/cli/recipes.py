@@ -36,8 +36,20 @@ class RecipeChoice:
     samples: int | None = None
     sample_length: int | None = None
 
-    def build(self) -> Recipe:
+    @property
+    def name(self) -> str:
+        """The recipe's name alone.
+
+        Raises:
+            SpecError: What was written is not of that form.
+        """
+        return parse_variant(self.recipe, group_size=None, bits=4).name
+
+    def build(self, **decided: object) -> Recipe:
         """Make the recipe.
+
+        Args:
+            **decided: Settings that follow from other options; they take the place of the recipe's own.
 
         Raises:
             SpecError: No such recipe, it lacks a setting that was given, or needs one that was not.
@@ -52,7 +64,7 @@ class RecipeChoice:
             if given[name] != own[name]:
                 option = f"--{name.replace('_', '-')} {given[name]}"
                 raise SpecError(f"--recipe {self.recipe} and {option} contradict each other; drop one of them")
-        return make_recipe(variant.name, given | own)
+        return make_recipe(variant.name, given | own | decided)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from dareq_edge.container.cost import coded_bytes
+from dareq_edge.container.cost import HEADER_BYTES, coded_bytes, float_bytes
 from dareq_edge.container.reader import Container
 from dareq_edge.container.regions import Kind, Region
 from dareq_edge.container.writer import encode
 
-__all__ = ["Container", "Kind", "Region", "coded_bytes", "encode"]
+__all__ = ["HEADER_BYTES", "Container", "Kind", "Region", "coded_bytes", "encode", "float_bytes"]

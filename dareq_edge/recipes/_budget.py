@@ -17,7 +17,8 @@ from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Change
 from dareq_edge.recipes._survey import Survey
 
-_FIRST_GUESS = 1.03  # coded bits against the survey's: scales, tables of the coder, what feedback adds to variance
+FIRST_GUESS = 1.03
+"""Coded bits against the survey's: scales, tables of the coder, what feedback adds to variance."""
 _LOWEST, _HIGHEST = -80.0, 40.0  # log2 of slopes, nats per bit
 
 
@@ -53,7 +54,7 @@ class Budget:
         coded, surveyed = spent.tolist()
         until = index + 1 if self.rates else None
         left = self._allowed(until) - coded
-        ratio = coded / surveyed if surveyed > 0 else _FIRST_GUESS
+        ratio = coded / surveyed if surveyed > 0 else FIRST_GUESS
         low, high = _LOWEST, _HIGHEST
         while high - low > 1e-4:
             middle = (low + high) / 2
@@ -70,6 +71,10 @@ class Budget:
         return math.fsum(
             self.rates[i] * float(self.survey.weights[self.survey.block == i].sum()) for i in range(until)
         )
+
+    def exceeded(self, changes: list[Change], spent: torch.Tensor) -> bool:
+        """Whether the last block, with what was spent before it, takes more than is allowed."""
+        return float(spent[0]) + coded_bits(changes) > self._allowed(None)
 
     def spend(self, index: int, slope: float, changes: list[Change], spent: torch.Tensor) -> torch.Tensor:
         """``spent`` after block ``index``."""

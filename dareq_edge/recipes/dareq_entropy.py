@@ -17,6 +17,7 @@ import torch
 
 from dareq_edge.blockwise.journal import Journal, State, digest
 from dareq_edge.blockwise.outputs import Outputs, measure_outputs
+from dareq_edge.blockwise.walk import Decoder
 from dareq_edge.errors import SpecError
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
@@ -25,7 +26,8 @@ from dareq_edge.recipes import Change, Source, _checks
 from dareq_edge.recipes._budget import Budget
 from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
 from dareq_edge.recipes._dareq_block import Walk, quantize_block
-from dareq_edge.recipes._outside import outside_changes
+from dareq_edge.recipes._fit import fit_rates, fixed_tables, other_bytes, table_rates
+from dareq_edge.recipes._outside import outside_changes, outside_modules
 from dareq_edge.recipes._rate_rounding import RateParts, RateRounding
 from dareq_edge.recipes._survey import kept_survey, survey
 from dareq_edge.recipes._tiers import Tier, Tiered, walk_noise, walk_tokens
@@ -47,6 +49,26 @@ _DEFAULTS: dict[Tier, RateParts] = {
 """What ``None`` in a setting means, per tier."""
 _SURVEY_TOKENS = 4096
 _BITS = 8
+_COARSER = 1.1  # times the slope, where the last block does not fit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Given:
+    """What the decoder is run on.
+
+    Attributes:
+        parts: Of the recipe.
+        settings: A digest of all that decides the result.
+        hidden: float32 [S, T, D]: white noise, or what the first block is given in the survey.
+        outputs: Output moments, if they are used.
+        ids: Tokens, int64 [S, T]; ``None`` in tier weights.
+    """
+
+    parts: RateParts
+    settings: str
+    hidden: torch.Tensor
+    outputs: Outputs | None = None
+    ids: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,8 @@ class DareQEntropy(Tiered):
         samples: See ``Tiered``; 32 or 96 gave the same (docs/entropy.md).
         target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
         rates: Instead: the same of every block; for rules that decide bits per block (docs/allocation.md).
+        max_bytes: Instead: of the packed data file of the exported model. Tables get the lambda that is worth it then
+            (not in tier weights, where nothing says what that costs).
         slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
         trellis: Two grids take turns (``rounding.trellis``); else one.
         step: Times the step that is best at high rate.
@@ -72,6 +96,7 @@ class DareQEntropy(Tiered):
     samples: int = 64
     target_bits: float = 3.5
     rates: tuple[float, ...] = ()
+    max_bytes: int | None = None
     slope: float | None = None
     trellis: bool | None = None
     step: float | None = None
@@ -90,9 +115,12 @@ class DareQEntropy(Tiered):
         if self.target_bits <= 0 or parts.step <= 0:
             raise SpecError(f"target_bits is {self.target_bits} and step {parts.step}; both must be positive")
         object.__setattr__(self, "rates", _checks.positive(self, "rates", most=_BITS))
+        instead = [n for n in ("rates", "max_bytes", "slope") if getattr(self, n) not in (None, ())]
+        if len(instead) > 1:
+            raise SpecError(f"{instead[0]} and {instead[1]} are both given; drop one")
+        if self.max_bytes is not None:
+            _checks.whole(self, "max_bytes", least=1)
         if self.slope is not None:
-            if self.rates:
-                raise SpecError("slope and rates are both given; drop one")
             _checks.number(self, "slope")
             if self.slope == 0:
                 raise SpecError("slope is 0, at which bits cost nothing; use a positive number or target_bits")
@@ -118,45 +146,69 @@ class DareQEntropy(Tiered):
         """See ``Recipe``."""
         parts = self.chosen
         decoder = self.decoder(source, parts)
-        yield from outside_changes(source, decoder, EntQuant(lam=self.table_lam))
-        budget: Budget | None = None
-        outputs: Outputs | None = None
+        given = self._given(source, decoder, parts, progress)
+        budget, tables = self._rates(source, decoder, given, progress)
+        yield from outside_changes(source, decoder, tables)
 
         def step(index: int, state: State) -> list[Change]:
             slope = budget.slope(index, state["spent"]) if budget else self.slope
             assert slope is not None, "one of the two is given"
-            found = quantize_block(
-                Walk(decoder, index, state, outputs), parts, RateRounding(parts, slope), self.label
-            )
+            guarded = self.max_bytes is not None and index == decoder.count - 1
+            before = {name: tensor.clone() for name, tensor in state.items()} if guarded else {}
+            while True:
+                found = quantize_block(
+                    Walk(decoder, index, state, given.outputs), parts, RateRounding(parts, slope), self.label
+                )
+                if not (budget and guarded and budget.exceeded(found, state["spent"])):
+                    break
+                slope *= _COARSER
+                state.update({name: tensor.clone() for name, tensor in before.items()})
             if budget:
                 state["spent"] = budget.spend(index, slope, found, state["spent"])
             return found
 
         spent = {"spent": torch.zeros(2, dtype=torch.float64)}
-        if self.tier == "weights":
-            noise = self.white_noise(decoder)
-            if self.slope is None:
-                found = kept_survey(
-                    source.work,
-                    digest(source, self, {}),
-                    lambda: survey(decoder, noise, parts, None, progress, alone=True),
-                )
-                budget = Budget(found, self.target_bits, self.rates)
-            yield from walk_noise(decoder, noise, step, progress, spent)
+        if given.ids is None:
+            yield from walk_noise(decoder, given.hidden, step, progress, spent)
             return
+        journal = Journal(source.work, given.settings)
+        yield from walk_tokens(decoder, given.ids, journal, step, parts, self.settings_of(parts), progress, spent)
+
+    def _given(self, source: Source, decoder: Decoder, parts: RateParts, progress: Progress) -> _Given:
+        """What the tier runs the decoder on."""
+        if self.tier == "weights":
+            return _Given(parts, digest(source, self, {}), self.white_noise(decoder))
         ids = self.tokens(source, progress)
         settings = digest(source, self, {"ids": ids})
+        outputs = None
         if parts.row_feedback:
             outputs = Outputs(source.work, settings)
             measure_outputs(decoder, ids[: parts.row_feedback], self.seed, outputs, progress)
-        if self.slope is None:
-            few = ids[: max(1, _SURVEY_TOKENS // ids.shape[1])]
-            found = kept_survey(
-                source.work, settings, lambda: survey(decoder, decoder.embed(few), parts, outputs, progress)
-            )
-            budget = Budget(found, self.target_bits, self.rates)
-        journal = Journal(source.work, settings)
-        yield from walk_tokens(decoder, ids, journal, step, parts, self.settings_of(parts), progress, spent)
+        few = ids[: max(1, _SURVEY_TOKENS // ids.shape[1])]
+        return _Given(parts, settings, decoder.embed(few), outputs, ids)
+
+    def _rates(
+        self, source: Source, decoder: Decoder, given: _Given, progress: Progress
+    ) -> tuple[Budget | None, dict[str, EntQuant]]:
+        """What blocks may take, ``None`` where a slope is given, and how tables are quantized."""
+        outside = outside_modules(source, decoder)
+        tables = dict.fromkeys(outside, EntQuant(lam=self.table_lam))
+        if self.slope is not None:
+            return None, tables
+        alone = given.ids is None
+        found = kept_survey(
+            source.work,
+            given.settings,
+            lambda: survey(decoder, given.hidden.clone(), given.parts, given.outputs, progress, alone=alone),
+        )
+        if self.max_bytes is None:
+            return Budget(found, self.target_bits, self.rates), tables
+        if given.ids is None:
+            choices = fixed_tables(source, outside, EntQuant(lam=self.table_lam))
+        else:
+            choices = table_rates(source, outside, given.ids, given.parts.compute, given.settings, progress)
+        fit = fit_rates(self.max_bytes, other_bytes(source), found, choices)
+        return Budget(found, fit.target_bits), {name: EntQuant(lam=lam) for name, lam in fit.lams.items()}
 
 
 RECIPE = DareQEntropy

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from dareq_edge.errors import SpecError
 from dareq_edge.matrix import matrix_of
 from dareq_edge.plan import QuantOptions, output_head
 from dareq_edge.progress import Progress
 from dareq_edge.quantizers.entquant import LAMBDA, Codes, EntQuant, Scale
-from dareq_edge.recipes import Change, Source
+from dareq_edge.recipes import Change, Source, _checks
 from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
-from dareq_edge.recipes._coded_rate import find_lambda
+from dareq_edge.recipes._coded_rate import find_lambda, fit_lambda
+from dareq_edge.recipes._fit import other_bytes, table_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class EntQuantRecipe:
     Attributes:
         lam: lambda of the linears; ``None`` is 14.5 (about 3 bits), or what ``target_bits`` asks for.
         target_bits: Bits per weight of the linears in a container, scales included, all together.
+        max_bytes: Instead: of the packed data file of the exported model.
         codes: "int8" or "float8".
         scale: "closed_form" or "lbfgs"; ``target_bits`` is met with the closed form's scales.
         table_lam: lambda of 8-bit tables.
@@ -39,12 +42,17 @@ class EntQuantRecipe:
 
     lam: float | None = None
     target_bits: float | None = None
+    max_bytes: int | None = None
     codes: Codes = "int8"
     scale: Scale = "closed_form"
     table_lam: float = TABLE_LAMBDA
 
     def __post_init__(self) -> None:
         _ = EntQuant(self.scale, self.codes, self.lam, self.target_bits), self._tables
+        if self.max_bytes is not None:
+            _checks.whole(self, "max_bytes", least=1)
+            if self.lam is not None or self.target_bits is not None:
+                raise SpecError("max_bytes is given beside lam or target_bits, which it decides; drop one")
 
     @property
     def label(self) -> str:
@@ -70,6 +78,10 @@ class EntQuantRecipe:
         lam = self.lam or LAMBDA
         if self.target_bits is not None:
             lam = find_lambda(source, linears, EntQuant(codes=self.codes), self.target_bits, progress)
+        elif self.max_bytes is not None:
+            rest = other_bytes(source) + sum(table_bytes(source, n, self._tables) for n in owners if n not in linears)
+            quantizer = EntQuant(self.scale, self.codes)
+            lam = fit_lambda(source, linears, quantizer, self.max_bytes - rest, rest, progress)
         quantizers = dict.fromkeys(owners, self._tables) | dict.fromkeys(
             linears, EntQuant(self.scale, self.codes, lam)
         )

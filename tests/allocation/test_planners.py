@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dareq_edge.allocation.planners import WithinBytes
+from dareq_edge.allocation.entropy import block_entropies
+from dareq_edge.allocation.facts import facts_of_config
+from dareq_edge.allocation.planners import ByRule, WithinBytes
+from dareq_edge.allocation.rules import build as build_rule
+from dareq_edge.allocation.rules import parse
+from dareq_edge.allocation.sizes import parameter_count
+from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.cli import main
 from dareq_edge.errors import AllocationError
 from dareq_edge.plan import QuantOptions
@@ -65,6 +71,45 @@ def test_what_was_measured_stays_for_the_next_call(tmp_path: Path) -> None:
         stages.append(seen)
     assert {"writing text", "measuring sensitivity", "measuring tables"} <= set(stages[0])
     assert not {"writing text", "measuring sensitivity", "measuring tables"} & set(stages[1])
+
+
+def test_a_rule_decides_the_bits_of_blocks(tmp_path: Path) -> None:
+    source = tiny_opt(tmp_path / "m")
+    found = {}
+    for written in ("uniform+bits=3", "ends-high+count=1+high=8+low=4", "ends-high+count=1+high=null+low=4", "ewq"):
+        out = tmp_path / written
+        quantize_checkpoint(source, out, OPTIONS, build("rtn"), plan=ByRule(parse(written)))
+        plan = json.loads((out / "config.json").read_text())["quantization_config"]["plan"]
+        assert plan["model.decoder.embed_tokens"]["bits"] == 8
+        found[written] = [plan.get(f"model.decoder.layers.{i}.fc1", {}).get("bits") for i in range(2)]
+    assert found["uniform+bits=3"] == [3, 3]
+    assert found["ends-high+count=1+high=8+low=4"] == [8, 8]
+    assert found["ends-high+count=1+high=null+low=4"] == [None, None]
+    entropies = block_entropies(Checkpoint.open(str(source)), facts_of_config(source))
+    assert found["ewq"] == list(build_rule("ewq")(facts_of_config(source), entropies))
+
+
+def test_the_command_line_takes_a_rule_and_bits_per_weight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tiny_opt(tmp_path / "m")
+    quick = ("--recipe", "rtn", "--table-bits", "8")
+    base = ["quantize", str(source), "--out", str(tmp_path / "q"), *quick]
+    assert main([*base, "--rule", "uniform+bits=5"]) == 0
+    plan = json.loads((tmp_path / "q/config.json").read_text())["quantization_config"]["plan"]
+    assert plan["model.decoder.layers.0.fc1"]["bits"] == 5
+    capsys.readouterr()
+    assert main([*base, "--rule", "uniform", "--bits", "3", "--overwrite"]) != 0
+    assert "--rule decides --bits; give one of the two" in capsys.readouterr().err
+    assert main([*base, "--rule", "unifrom", "--overwrite"]) != 0
+    assert "did you mean 'uniform'" in capsys.readouterr().err
+    assert main([*base, "--max-size", "40bpw", "--overwrite"]) != 0
+    assert "bits per weight are more than 0 and at most 32" in capsys.readouterr().err
+    assert main([*base, "--max-size", "1bpw", "--overwrite"]) != 0
+    words = capsys.readouterr().err
+    parameters = parameter_count(Checkpoint.open(str(source)).empty_model())
+    assert f"({parameters // 8:,} bytes)" in words
+    assert "smallest possible is" in words
 
 
 def test_the_command_line_takes_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def test_a_slope_replaces_the_rate(tmp_path: Path) -> None:
         ({"slope": 0}, "slope is 0"),
         ({"rates": [3.0, 0]}, "rates is \\[3.0, 0\\]; use a list of positive numbers up to 8"),
         ({"rates": "3"}, "rates is '3'; use a list"),
-        ({"rates": [3.0], "slope": 1e-6}, "slope and rates are both given"),
+        ({"rates": [3.0], "slope": 1e-6}, "rates and slope are both given"),
         ({"passes": 0}, "passes is 0; use a whole number, 1 or more"),
         ({"step": 0}, "step 0; both must be positive"),
         ({"tier": "weights", "row_feedback": 2}, "row_feedback needs text"),

@@ -9,13 +9,11 @@ import typer
 
 from dareq_edge.cli import console, options
 from dareq_edge.errors import CheckpointError, SpecError
-from dareq_edge.plugins import available
 
 if TYPE_CHECKING:
     from dareq_edge.allocation.analysis import Analysis
     from dareq_edge.allocation.rules import Rule
 
-_RULES = [name.replace("_", "-") for name in available("dareq_edge.allocation.rules")]
 _MEASURED, _FAST = "ewq", "fastewq"  # what decides unless told otherwise
 
 RuleName = Annotated[
@@ -23,8 +21,8 @@ RuleName = Annotated[
     typer.Option(
         "--rule",
         metavar="NAME[+SETTING=VALUE…]",
-        help=f"What decides; ewq by default, fastewq with --fast; names: {', '.join(_RULES)}.",
-        autocompletion=lambda: _RULES,
+        help=f"What decides; ewq by default, fastewq with --fast; names: {', '.join(options.RULES)}.",
+        autocompletion=lambda: options.RULES,
     ),
 ]
 Fast = Annotated[bool, typer.Option("--fast", help="Read config.json only, no weights.")]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dareq_edge.cli import console, options
-from dareq_edge.cli.allocation import planner
+from dareq_edge.cli.allocation import quantization
 from dareq_edge.cli.evaluation import DataChoice
-from dareq_edge.cli.recipes import RecipeChoice
 
 if TYPE_CHECKING:
     from dareq_edge.cli.deployment import Deployment, Job
@@ -26,6 +25,7 @@ def deploy(
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
     max_size: options.MaxSize = None,
+    rule: options.Rule = None,
     recipe: options.Recipe = options.DEFAULT_RECIPE,
     tier: options.Tier = None,
     calibration: options.Calibration = None,
@@ -71,22 +71,16 @@ def deploy(
       dareq-edge deploy ./my-opt --out small --max-size 60MB --recipe rtn --no-eval --pack
     """
     from dareq_edge.cli.deployment import Job
-    from dareq_edge.plan import QuantOptions
 
-    chosen = QuantOptions(
-        bits=bits,
-        group_size=options.group_size(group_size),
-        scale_dtype=scale_dtype,
-        skip=tuple(skip or ()),
-        table_bits=options.table_bits(table_bits),
-        position_bits=options.table_bits(position_bits),
-    )
+    chosen = quantization(context, cache_bits=int(cache_bits), packed=pack)
     job = Job(
         source=model,
         out=Path(out),
-        options=chosen,
-        recipe=RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
-        plan=planner(context, max_size, cache_bits=int(cache_bits)),
+        options=chosen.options,
+        recipe=chosen.recipe,
+        plan=chosen.plan,
+        max_bytes=chosen.max_bytes,
+        coded=chosen.coded,
         data=None if no_eval else DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride),
         revision=revision,
         overwrite=overwrite,

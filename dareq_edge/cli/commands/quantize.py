@@ -7,8 +7,7 @@ from pathlib import Path
 import typer
 
 from dareq_edge.cli import console, options
-from dareq_edge.cli.allocation import planner
-from dareq_edge.cli.recipes import RecipeChoice
+from dareq_edge.cli.allocation import quantization
 
 
 def quantize(
@@ -18,6 +17,7 @@ def quantize(
     bits: options.Bits = 4,
     group_size: options.GroupSize = "channel",
     max_size: options.MaxSize = None,
+    rule: options.Rule = None,
     recipe: options.Recipe = options.DEFAULT_RECIPE,
     tier: options.Tier = None,
     calibration: options.Calibration = None,
@@ -41,26 +41,19 @@ def quantize(
       dareq-edge quantize ./my-opt --out q3 --bits 3 --group-size 32 --recipe rtn
       dareq-edge quantize ./my-opt --out q4 --skip '*.fc2' --table-bits 32
       dareq-edge quantize ./my-opt --out q60 --max-size 60MB
+      dareq-edge quantize ./my-opt --out ewq --rule ewq-ranked+bits=5
     """
-    from dareq_edge.plan import QuantOptions
     from dareq_edge.quantize import quantize_checkpoint
 
     console.quiet_libraries()
-    chosen = QuantOptions(
-        bits=bits,
-        group_size=options.group_size(group_size),
-        scale_dtype=scale_dtype,
-        skip=tuple(skip or ()),
-        table_bits=options.table_bits(table_bits),
-        position_bits=options.table_bits(position_bits),
-    )
+    chosen = quantization(context)
     with console.progress_bars() as progress:
         manifest = quantize_checkpoint(
             model,
             Path(out),
-            chosen,
-            RecipeChoice(recipe, tier, calibration, seed, samples, sample_length).build(),
-            plan=planner(context, max_size),
+            chosen.options,
+            chosen.recipe,
+            plan=chosen.plan,
             revision=revision,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
