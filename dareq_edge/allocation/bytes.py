@@ -1,4 +1,7 @@
-"""Sizes as people write them: "60MB" is 60,000,000 bytes, "57.2 MiB" is 59,978,547, "4.5bpw" bits per weight."""
+"""Sizes as people write them.
+
+"60MB" is 60,000,000 bytes, "57.2 MiB" 59,978,547; "4.5bpw" are bits per weight, "256MB-ram" a device's memory.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ PER_WEIGHT = "bpw"
 """The unit of bits per weight."""
 
 _SIZE = re.compile(r"\s*(\d[\d_,]*(?:\.\d+)?|\.\d+)\s*([a-zA-Z]*)\s*")
+_MEMORY = re.compile(r"(.*[a-zA-Z])[\s-]ram\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,12 @@ class Size:
     Attributes:
         bytes: Bytes; ``None`` where bits per weight are given.
         bits_per_weight: Bits of the whole file per parameter of the model.
+        memory: Whether bytes are those of the memory that a device has for running it.
     """
 
     bytes: int | None = None
     bits_per_weight: Decimal = Decimal(0)
+    memory: bool = False
 
     def of(self, parameters: int) -> int:
         """Bytes for a model of so many parameters, never more than was written."""
@@ -44,11 +50,13 @@ class Size:
 
 
 def parse_size(text: str) -> Size:
-    """Read a size in bytes, as ``parse_bytes`` does, or in bits per weight: "4.5bpw".
+    """Read a size in bytes, as ``parse_bytes`` does, in bits per weight, "4.5bpw", or of memory, "256MB-ram".
 
     Raises:
         SpecError: It is neither.
     """
+    if memory := _MEMORY.fullmatch(text):
+        return Size(parse_bytes(memory[1]), memory=True)
     found = _SIZE.fullmatch(text)
     if found is None or found[2].lower() != PER_WEIGHT:
         return Size(parse_bytes(text))

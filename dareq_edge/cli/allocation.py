@@ -82,7 +82,7 @@ def quantization(context: typer.Context, *, cache_bits: int = 32, packed: bool =
     if size is None:
         return Quantization(chosen, choice.build())
     _refuse(context, "--max-size", ["bits", "group_size"])
-    most = _max_bytes(size, given)
+    most = _max_bytes(size, given, cache_bits)
     if not coded:
         return Quantization(chosen, choice.build(), _within(most, cache_bits), most)
     if not packed:
@@ -103,16 +103,20 @@ def _refuse(context: typer.Context, instead: str, names: Sequence[str]) -> None:
             raise SpecError(f"{instead} decides --{name.replace('_', '-')}; give one of the two")
 
 
-def _max_bytes(size: str, given: dict[str, Any]) -> int:
-    """Bytes of a size; the model is looked at only if it is written in bits per weight."""
+def _max_bytes(size: str, given: dict[str, Any], cache_bits: int) -> int:
+    """Bytes of a size; the model is looked at only where it is written in something else."""
     from dareq_edge.allocation.bytes import parse_size
 
     found = parse_size(size)
-    if found.bytes is not None:
+    if found.bytes is not None and not found.memory:
         return found.bytes
+    from dareq_edge.allocation.memory import file_bytes
     from dareq_edge.allocation.sizes import parameter_count
 
-    return found.of(parameter_count(_opened(given)[1]))
+    model = _opened(given)[1]
+    if found.bytes is None:
+        return found.of(parameter_count(model))
+    return file_bytes(found.bytes, model.config, cache_bits=cache_bits)
 
 
 def _opened(given: dict[str, Any]) -> tuple[Path, nn.Module]:

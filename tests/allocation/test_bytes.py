@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import OPTConfig
 
-from dareq_edge.allocation.bytes import format_bytes, parse_bytes
-from dareq_edge.errors import SpecError
+from dareq_edge.allocation.bytes import Size, format_bytes, parse_bytes, parse_size
+from dareq_edge.allocation.memory import PER_FILE_BYTE, PROCESS_BYTES, cache_bytes, file_bytes
+from dareq_edge.errors import AllocationError, SpecError
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,26 @@ def test_messages() -> None:
     assert format_bytes(1_000) == "1.00 kB (1,000 bytes)"
     assert format_bytes(62_914_560) == "62.91 MB (62,914,560 bytes)"
     assert format_bytes(1_500_000_000) == "1.50 GB (1,500,000,000 bytes)"
+
+
+def test_sizes_of_three_kinds() -> None:
+    assert parse_size("60MB") == Size(60_000_000)
+    assert parse_size(" 256 MB-ram ") == parse_size("256MB RAM") == Size(256_000_000, memory=True)
+    assert parse_size("4.5bpw").of(1001) == 563
+    assert parse_size("60MB").of(1001) == 60_000_000
+    for wrong in ("0bpw", "33 bpw"):
+        with pytest.raises(SpecError, match="more than 0 and at most 32"):
+            parse_size(wrong)
+    with pytest.raises(SpecError, match="write a number and one of"):
+        parse_size("60 M-ram")
+
+
+def test_memory_of_a_device() -> None:
+    config = OPTConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=2048)
+    cache = 2 * 12 * 768 * 1024 * 4
+    assert cache_bytes(config, 1024) == cache == 4 * cache_bytes(config, 1024, cache_bits=8)
+    size = file_bytes(300_000_000, config)
+    assert PROCESS_BYTES + cache + PER_FILE_BYTE * size == pytest.approx(300e6, abs=2)
+    assert file_bytes(300_000_000, config, cache_bits=8) > size
+    with pytest.raises(AllocationError, match=r"100 MB of memory leave nothing.*of 1024 tokens 75\.5 MB"):
+        file_bytes(100_000_000, config)
