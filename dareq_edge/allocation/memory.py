@@ -37,7 +37,8 @@ def file_bytes(memory: int, config: Any, *, cache_bits: int = 32) -> int:
     if left < PER_FILE_BYTE:
         raise AllocationError(
             f"{memory / 1e6:,.0f} MB of memory leave nothing for the model: the process takes "
-            f"{PROCESS_BYTES / 1e6:.0f} MB, keys and values of {tokens} tokens {cache / 1e6:,.1f} MB; allow more, or use --cache-bits 8"
+            f"{PROCESS_BYTES / 1e6:.0f} MB, keys and values of {tokens} tokens {cache / 1e6:,.1f} MB; allow more, or "
+            "use --cache-bits 8"
         )
     return int(left / PER_FILE_BYTE)
 

@@ -43,7 +43,7 @@ def main() -> int:
     exceeded = False
     print(f"{'folder':30} {'tokens':>6} {'file MB':>8} {'peak MB':>8} {'allowed for':>11}")
     for folder in arguments.folders:
-        size, config = Manifest.read(folder).graph_bytes, read_config(folder)
+        size, config = Manifest.read(folder).graph_bytes, read_config(folder, trust_remote_code=False)
         for tokens in map(int, arguments.tokens.split(",")):
             command = [sys.executable, "-c", CHILD, str(folder), str(tokens)]
             peak = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)["peak"]
