@@ -54,8 +54,8 @@ MaxSize = Annotated[
     _option(
         "Most that the exported model may take, e.g. 60MB; 4.5bpw: in bits per weight; 256MB-ram: so that running it "
         "takes no more memory. Bits and groups of every matrix follow from what they cost, measured on text the "
-        "model writes. In place of --bits and --group-size. With dareq-entropy and entquant: that the packed model may "
-        "take.",
+        "model writes. In place of --bits and --group-size. With dareq-entropy and entquant: that the packed model "
+        "may take.",
         _QUANTIZING,
         "--max-size",
     ),
