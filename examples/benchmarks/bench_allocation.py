@@ -1,7 +1,7 @@
 """Rules of allocation against equal slope, at the same coded bits per weight.
 
     python -m examples.benchmarks.bench_allocation MODEL --text FILE [--text FILE ...] --out DIR [--plot FILE]
-        [--rates 3.5,4] [--rules equal-slope,uniform] [--tier analytic] [--max-tokens N]
+        [--rates 3.5,4] [--rules equal-slope,uniform] [--tier analytic] [--setting trellis=false] [--max-tokens N]
 
 Every row is `dareq-entropy` with the same settings; what differs is who decides the bits of a block. `equal-slope`
 spends bits where they lower the loss most, as the recipe does by itself. A rule (docs/allocation.md) gives a block
@@ -66,12 +66,13 @@ def make_subjects(arguments: argparse.Namespace, rules: Sequence[str], rates: Se
     from dareq_edge.plan import QuantOptions
     from dareq_edge.recipes import build
 
+    given = {name: json.loads(value) for name, _, value in (text.partition("=") for text in arguments.setting)}
     facts, decisions = decide(arguments.model, [name for name in rules if name != OURS])
     sizes = [facts.parameters(i) for i in range(facts.blocks)]
     subjects = []
     for name in rules:
         for rate in rates:
-            settings: dict[str, object] = {"tier": arguments.tier, "target_bits": rate}
+            settings: dict[str, object] = {"tier": arguments.tier, "target_bits": rate, **given}
             if name != OURS:
                 settings["rates"] = block_rates(decisions[name], sizes, rate, arguments.apart)
             recipe = build("dareq-entropy", settings)
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--rules", default=",".join([OURS, *RULES]))
     parser.add_argument("--apart", type=float, default=1.0)
     parser.add_argument("--tier", default="analytic")
+    parser.add_argument("--setting", action="append", default=[], help="of the recipe, e.g. trellis=false")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
