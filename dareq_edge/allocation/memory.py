@@ -1,6 +1,6 @@
 """How large a model's file may be where a device has so much memory for the process that runs it.
 
-Measured with ``examples/benchmarks/bench_memory.py`` on opt-mini and SmolLM2-135M (docs/allocation-budget.md): the
+Measured with ``examples/benchmarks/bench_memory.py`` on opt-mini and SmolLM2-135M (docs/allocation.md): the
 most that a Python process with dareq_runtime holds is below
 
     100 MB (interpreter, libraries, session, tokenizer) + 1.6 times the file + keys and values of the tokens in use

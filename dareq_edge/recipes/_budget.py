@@ -19,6 +19,7 @@ from dareq_edge.recipes._survey import Survey
 
 FIRST_GUESS = 1.03
 """Coded bits against the survey's: scales, tables of the coder, what feedback adds to variance."""
+_NEAR = 0.001  # of the whole budget
 _LOWEST, _HIGHEST = -80.0, 40.0  # log2 of slopes, nats per bit
 
 
@@ -72,9 +73,25 @@ class Budget:
             self.rates[i] * float(self.survey.weights[self.survey.block == i].sum()) for i in range(until)
         )
 
-    def exceeded(self, changes: list[Change], spent: torch.Tensor) -> bool:
-        """Whether the last block, with what was spent before it, takes more than is allowed."""
-        return float(spent[0]) + coded_bits(changes) > self._allowed(None)
+    def met(self, changes: list[Change], spent: torch.Tensor, *, exactly: bool) -> bool:
+        """Whether the whole is what is allowed, when the last block is added to what was spent before it.
+
+        Args:
+            changes: Of the last block.
+            spent: Before it.
+            exactly: Whether more will not do, however little it is.
+        """
+        allowed, taken = self._total(), float(spent[0]) + coded_bits(changes)
+        return taken <= allowed * (1 if exactly else 1 + _NEAR) and taken >= allowed * (1 - _NEAR)
+
+    def next_slope(self, slope: float, changes: list[Change], spent: torch.Tensor) -> float:
+        """A slope for the last block that comes nearer than ``slope`` did: a bit less for each factor of 4."""
+        weights = float(self.survey.weights[self.survey.block == self.survey.block.max()].sum())
+        missed = (float(spent[0]) + coded_bits(changes) - self._total() * (1 - _NEAR / 2)) / weights
+        return float(slope * 4.0**missed)
+
+    def _total(self) -> float:
+        return self._allowed(int(self.survey.block.max()) + 1 if self.rates else None)
 
     def spend(self, index: int, slope: float, changes: list[Change], spent: torch.Tensor) -> torch.Tensor:
         """``spent`` after block ``index``."""

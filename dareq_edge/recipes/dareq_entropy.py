@@ -49,7 +49,7 @@ _DEFAULTS: dict[Tier, RateParts] = {
 """What ``None`` in a setting means, per tier."""
 _SURVEY_TOKENS = 4096
 _BITS = 8
-_COARSER = 1.1  # times the slope, where the last block does not fit
+_ATTEMPTS = 6  # at the last block's slope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,16 +153,16 @@ class DareQEntropy(Tiered):
         def step(index: int, state: State) -> list[Change]:
             slope = budget.slope(index, state["spent"]) if budget else self.slope
             assert slope is not None, "one of the two is given"
-            guarded = self.max_bytes is not None and index == decoder.count - 1
-            before = {name: tensor.clone() for name, tensor in state.items()} if guarded else {}
-            while True:
-                found = quantize_block(
-                    Walk(decoder, index, state, given.outputs), parts, RateRounding(parts, slope), self.label
-                )
-                if not (budget and guarded and budget.exceeded(found, state["spent"])):
+            corrected = budget if index == decoder.count - 1 else None  # no block is left to make up for it
+            before = {name: tensor.clone() for name, tensor in state.items()} if corrected else {}
+            for attempt in range(_ATTEMPTS):
+                rounding = RateRounding(parts, slope)
+                found = quantize_block(Walk(decoder, index, state, given.outputs), parts, rounding, self.label)
+                if corrected is None or corrected.met(found, before["spent"], exactly=self.max_bytes is not None):
                     break
-                slope *= _COARSER
-                state.update({name: tensor.clone() for name, tensor in before.items()})
+                if attempt < _ATTEMPTS - 1:
+                    slope = corrected.next_slope(slope, found, before["spent"])
+                    state.update({name: tensor.clone() for name, tensor in before.items()})
             if budget:
                 state["spent"] = budget.spend(index, slope, found, state["spent"])
             return found
