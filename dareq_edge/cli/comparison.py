@@ -179,6 +179,7 @@ class _Work:
                 storable=subject.storable,
                 trust_remote_code=self._request.trust_remote_code,
                 threads=self._request.threads,
+                plan=subject.plan,
             )
             production = produce(order, lambda stage, *steps: self._progress(f"{label}: {stage}", *steps))
             self._ledger.note(place, production)

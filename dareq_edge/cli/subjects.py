@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dareq_edge.comparison.variants import Variant
     from dareq_edge.dequantized import Dequantizer
     from dareq_edge.plan import QuantOptions
+    from dareq_edge.quantize import Planner
     from dareq_edge.recipes import Recipe
 
 
@@ -27,17 +28,20 @@ class Subject:
         options: Bits, groups, tables.
         methods: (seed, method) per run; one with seed ``None`` where nothing is random.
         storable: Whether a checkpoint can hold it.
+        plan: Makes the plan in place of bits and groups; a dataclass, which other processes are given too.
     """
 
     variant: Variant
     options: QuantOptions
     methods: tuple[tuple[int | None, Recipe | Dequantizer], ...]
     storable: bool
+    plan: Planner | None = None
 
     def record(self, method: Recipe | Dequantizer) -> list[object]:
         """Everything that decides the weights, as plain data."""
         settings = asdict(method)  # type: ignore[call-overload]  # every method is a dataclass
-        return [self.variant.name, settings, asdict(self.options), _content(settings.get("calibration"))]
+        plan = [] if self.plan is None else [repr(self.plan)]
+        return [self.variant.name, settings, asdict(self.options), _content(settings.get("calibration")), *plan]
 
 
 def make_subjects(variants: Sequence[Variant], base: QuantOptions, choice: RecipeChoice, seeds: int) -> list[Subject]:

@@ -24,7 +24,7 @@ from dareq_edge.dequantized import Dequantizer
 from dareq_edge.errors import DareqError
 from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
-from dareq_edge.quantize import quantize_checkpoint
+from dareq_edge.quantize import Planner, quantize_checkpoint
 from dareq_edge.recipes import Recipe
 
 _PAUSE = 0.1  # seconds between two progress messages of the same stage
@@ -48,6 +48,7 @@ class Order:
         storable: Which of the two.
         trust_remote_code: Let transformers run code that comes with the model.
         threads: Of PyTorch; ``None`` keeps its default.
+        plan: Makes the plan in place of bits and groups in ``options``; of storable methods only.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Order:
     storable: bool
     trust_remote_code: bool = False
     threads: int | None = None
+    plan: Planner | None = None
 
 
 def produce(order: Order, progress: Progress = silent) -> Production:
@@ -129,6 +131,7 @@ def _fill(order: Order, progress: Progress) -> Production:
             order.out,
             order.options,
             cast("Recipe", order.method),
+            plan=order.plan,
             revision=order.revision,
             overwrite=True,
             trust_remote_code=order.trust_remote_code,
