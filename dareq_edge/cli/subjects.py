@@ -10,13 +10,14 @@ from dareq_edge.cli.recipes import RecipeChoice, calibrates, make_recipe, recipe
 from dareq_edge.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dareq_edge.comparison.variants import Variant
     from dareq_edge.dequantized import Dequantizer
     from dareq_edge.plan import QuantOptions
     from dareq_edge.quantize import Planner
     from dareq_edge.recipes import Recipe
+    from dareq_edge.spec import QuantSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,14 @@ class Subject:
         options: Bits, groups, tables.
         methods: (seed, method) per run; one with seed ``None`` where nothing is random.
         storable: Whether a checkpoint can hold it.
-        plan: Makes the plan in place of bits and groups; a dataclass, which other processes are given too.
+        plan: In place of bits and groups, or what makes it: a dataclass, which other processes are given too.
     """
 
     variant: Variant
     options: QuantOptions
     methods: tuple[tuple[int | None, Recipe | Dequantizer], ...]
     storable: bool
-    plan: Planner | None = None
+    plan: Mapping[str, QuantSpec] | Planner | None = None
 
     def record(self, method: Recipe | Dequantizer) -> list[object]:
         """Everything that decides the weights, as plain data."""

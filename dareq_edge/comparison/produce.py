@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +27,7 @@ from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress, silent
 from dareq_edge.quantize import Planner, quantize_checkpoint
 from dareq_edge.recipes import Recipe
+from dareq_edge.spec import QuantSpec
 
 _PAUSE = 0.1  # seconds between two progress messages of the same stage
 _GRACE = 60.0  # seconds that a worker has to leave after its last message
@@ -48,7 +50,7 @@ class Order:
         storable: Which of the two.
         trust_remote_code: Let transformers run code that comes with the model.
         threads: Of PyTorch; ``None`` keeps its default.
-        plan: Makes the plan in place of bits and groups in ``options``; of storable methods only.
+        plan: In place of bits and groups in ``options``, or what makes it; of storable methods only.
     """
 
     source: str
@@ -59,7 +61,7 @@ class Order:
     storable: bool
     trust_remote_code: bool = False
     threads: int | None = None
-    plan: Planner | None = None
+    plan: Mapping[str, QuantSpec] | Planner | None = None
 
 
 def produce(order: Order, progress: Progress = silent) -> Production:

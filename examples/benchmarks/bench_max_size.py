@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from dareq_edge.cli.subjects import Subject
     from dareq_edge.plan import QuantOptions
     from dareq_edge.quantize import Planner
+    from dareq_edge.spec import QuantSpec
+
+    Plan = Mapping[str, QuantSpec] | Planner
 
 GROUP = 64
 LINES = 128  # bytes that aligning a matrix's codes and scales may take
@@ -31,26 +36,29 @@ LINES = 128  # bytes that aligning a matrix's codes and scales may take
 
 def rule_plans(
     model: nn.Module, options: QuantOptions, blocks: int, budget: int
-) -> dict[str, tuple[Planner, int | None]]:
+) -> dict[str, tuple[Plan, int | None]]:
     """The largest plan of every rule that fits, and its group size."""
     from dareq_edge.allocation.planners import ByRule
     from dareq_edge.allocation.rules import parse
     from dareq_edge.allocation.sizes import exported_size
     from dareq_edge.plan import plan_model
 
-    def size(high: int, group: int) -> int:
-        """Bytes with the first ``high`` blocks in 8 bits: which ones does not matter for the size."""
-        plan = plan_model(model, replace(options, group_size=group))
+    def made(high: int, group: int) -> dict[str, QuantSpec]:
+        """The first ``high`` blocks in 8 bits: which ones does not matter for the size."""
+        plan = plan_model(model, options)
         for name, spec in plan.items():
             block = next((int(part) for part in name.split(".") if part.isdigit()), None)
-            if block is not None and block < high:
-                plan[name] = replace(spec, bits=8)
-        return exported_size(model, plan).total
+            if block is not None:
+                plan[name] = replace(spec, bits=8 if block < high else 4, group_size=group)
+        return plan
+
+    def size(high: int, group: int) -> int:
+        return exported_size(model, made(high, group)).total
 
     high = max((n for n in range(blocks + 1) if size(n, GROUP) <= budget), default=0)
     finest = min((group for group in (32, 64) if size(0, group) <= budget), default=GROUP)
     bits = 4 + 4 * high / blocks
-    found: dict[str, tuple[Planner, int | None]] = {"uniform": (ByRule(parse("uniform+bits=4")), finest)}
+    found: dict[str, tuple[Plan, int | None]] = {"uniform": (made(0, finest), finest)}
     if high:
         found["ends-high"] = (ByRule(parse(f"ends-high+count={high // 2}")), GROUP)
         found["ewq-ranked"] = (ByRule(parse(f"ewq-ranked+bits={bits + 1e-6:.7f}")), GROUP)
