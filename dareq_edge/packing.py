@@ -30,6 +30,12 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [N, ceil(K*bits/8)]; unused bits at the end of a row are zero.
+
+    Example:
+        >>> pack(np.array([[1, 2, 3, 4]], np.uint8), 4).tobytes().hex()
+        '2143'
+        >>> pack(np.array([[1, 2, 3]], np.uint8), 3).tobytes().hex()
+        'd100'
     """
     n, k = codes.shape
     if bits == 8:
@@ -59,6 +65,10 @@ def unpack(packed: NDArray[np.uint8], bits: int, k: int) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [N, K].
+
+    Example:
+        >>> unpack(np.array([[0x21, 0x43]], np.uint8), bits=4, k=3)
+        array([[1, 2, 3]], dtype=uint8)
     """
     n = packed.shape[0]
     if bits == 8:

@@ -40,6 +40,10 @@ def unknown(kind: str, name: str, names: Sequence[str]) -> SpecError:
         kind: What is named, e.g. "quantizer".
         name: What the user wrote.
         names: What there is.
+
+    Example:
+        >>> print(unknown("rule", "ewqq", ["ewq", "uniform"]))
+        unknown rule 'ewqq'; did you mean 'ewq'? (available: ewq, uniform)
     """
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -23,6 +23,14 @@ class QuantizedTensor:
 
     Raises:
         CheckpointError: Shapes or dtypes do not fit together.
+
+    Example:
+        >>> codes, scales = np.array([[0, 8, 15]], np.uint8), np.array([[0.5]], np.float32)
+        >>> tensor = QuantizedTensor(codes, scales, QuantSpec(4))
+        >>> tensor.dequantize()
+        array([[-4. ,  0. ,  3.5]], dtype=float32)
+        >>> tensor.packed().tobytes().hex()
+        '800f'
     """
 
     codes: NDArray[np.uint8]

@@ -25,6 +25,14 @@ class QuantSpec:
 
     Raises:
         SpecError: A field is out of range.
+
+    Example:
+        >>> spec = QuantSpec(bits=4, group_size=64)
+        >>> spec.scheme, spec.zero_point, spec.groups(100)
+        ('group 64', 8, 2)
+        >>> QuantSpec(bits=9)
+        Traceback (most recent call last):
+        dareq_edge.errors.SpecError: bits is 9; use a whole number from 2 to 8
     """
 
     bits: int = 4

@@ -54,6 +54,14 @@ def parse_size(text: str) -> Size:
 
     Raises:
         SpecError: It is neither.
+
+    Example:
+        >>> parse_size("60MB").bytes, parse_size("1 KiB").bytes
+        (60000000, 1024)
+        >>> parse_size("256MB-ram").memory
+        True
+        >>> parse_size("4.5bpw").of(parameters=1_000_000)
+        562500
     """
     if memory := _MEMORY.fullmatch(text):
         return Size(parse_bytes(memory[1]), memory=True)

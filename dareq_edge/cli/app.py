@@ -22,6 +22,7 @@ from dareq_edge.cli.commands import (
     pack,
     parity,
     quantize,
+    reproduce,
     run,
     unpack,
     verdict,
@@ -69,4 +70,5 @@ app.command("mobile")(mobile.mobile)
 app.command("inspect")(inspect.inspect)
 app.command("analyze")(analyze.analyze)
 app.command("layout")(layout.layout)
+app.command("reproduce")(reproduce.reproduce)
 app.command("demo")(demo.demo)

@@ -241,7 +241,7 @@ def _read_text(choice: DataChoice, checkpoint: Checkpoint, window: int) -> _Text
     read.check(int(checkpoint.config.get_text_config().vocab_size))
     windows = tuple(w.ids for w in protocol.resolved(checkpoint.context_length).windows(read))
     path = choice.text or choice.tokens
-    label = "embedded" if path is None else path.stem
+    label = (choice.dataset or "embedded") if path is None else path.stem
     return _Text(label, windows, sha256(b"".join(ids.tobytes() for ids in windows)).hexdigest())
 
 

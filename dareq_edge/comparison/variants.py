@@ -86,6 +86,10 @@ def parse_variant(text: str, *, group_size: int | None, bits: int) -> Variant:
 
     Raises:
         SpecError: It is not of that form, or bits or group are out of range.
+
+    Example:
+        >>> parse_variant("dareq:weights+descent=1@64", group_size=None, bits=4).label
+        'dareq:weights+descent=1@64/4'
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:

@@ -35,6 +35,16 @@ class Container:
     Attributes:
         path: The file.
         header: Its header and frame table.
+
+    Example:
+        >>> from dareq_edge.container import encode
+        >>> _ = Path("codes.bin").write_bytes(bytes([0x88] * 5000))
+        >>> encode(Path("codes.bin"), [], Path("codes.dqz"))
+        >>> container = Container.open(Path("codes.dqz"))
+        >>> out = np.empty(container.nbytes, np.uint8)
+        >>> container.decode_into(out)
+        >>> out.tobytes() == bytes([0x88] * 5000)
+        True
     """
 
     path: Path

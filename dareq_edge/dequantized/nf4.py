@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
-from dareq_edge.dequantized import refuse_scale_dtype
+from dareq_edge.dequantized._codebook import block_of, inverse, nearest, through_codebook
 from dareq_edge.errors import SpecError
-from dareq_edge.quantizers._grid import TINY, check
 from dareq_edge.spec import QuantSpec
 
 LEVELS = (
@@ -63,23 +62,16 @@ class NormalFloat:
 
     def __call__(self, weight: torch.Tensor, spec: QuantSpec, name: str = "weight") -> torch.Tensor:
         """See ``dareq_edge.dequantized.Dequantizer``."""
-        size = _block(spec)
-        check(weight, name)
-        flat = weight.detach().float().reshape(-1)
-        blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % size)).reshape(-1, size)
-        absmax = blocks.abs().amax(dim=1)
-        levels = torch.tensor(LEVELS, dtype=torch.float32, device=flat.device)
-        normed = blocks * _inverse(absmax)[:, None]
-        absmax = torch.where(absmax < TINY, 0, absmax)
-        out = _nearest(normed, levels) * (_compress(absmax) if self.double else absmax)[:, None]
-        return out.reshape(-1)[: flat.numel()].reshape(weight.shape)
+        levels = torch.tensor(LEVELS, dtype=torch.float32, device=weight.device)
+        size = block_of(spec, "nf4")
+        return through_codebook(weight, size, name, lambda x: nearest(x, levels), _compress if self.double else None)
 
     def bits_per_weight(self, k: int, spec: QuantSpec) -> float:
         """See ``dareq_edge.dequantized.Dequantizer``; blocks ignore rows, so ``k`` plays no part.
 
         Left out: what a short last block adds, and the 32 bits per matrix of double quantization's mean.
         """
-        size = _block(spec)
+        size = block_of(spec, "nf4")
         return 4 + (8 + 32 / _NESTED if self.double else 32) / size
 
 
@@ -99,30 +91,8 @@ def _compress(absmax: torch.Tensor) -> torch.Tensor:
     centred = absmax - mean
     blocks = torch.nn.functional.pad(centred, (0, -len(centred) % _NESTED)).reshape(-1, _NESTED)
     top = blocks.abs().amax(dim=1)
-    coded = _nearest(blocks * _inverse(top)[:, None], dynamic_map().to(absmax.device))
+    coded = nearest(blocks * inverse(top)[:, None], dynamic_map().to(absmax.device))
     return (coded * top[:, None]).reshape(-1)[: len(absmax)] + mean
-
-
-def _inverse(absmax: torch.Tensor) -> torch.Tensor:
-    """1 / absmax, and 1 where absmax is too small to be divided by."""
-    return 1.0 / torch.where(absmax < TINY, 1, absmax)
-
-
-def _nearest(x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """The nearest of the rising levels [C], the lower one on a tie; same shape as x."""
-    return levels[torch.bucketize(x.contiguous(), (levels[:-1] + levels[1:]) / 2)]
-
-
-def _block(spec: QuantSpec) -> int:
-    """Block size of a spec.
-
-    Raises:
-        SpecError: NF4 does not exist in this form.
-    """
-    refuse_scale_dtype("nf4", spec)
-    if spec.bits != 4 or spec.group_size not in (64, 128, 256):
-        raise SpecError(f"nf4 has no form with {spec.bits} bits, {spec.scheme}; use 4 bits and group 64, 128 or 256")
-    return spec.group_size
 
 
 DEQUANTIZER = NormalFloat

@@ -83,6 +83,12 @@ def build(method: str, parameters: Mapping[str, object] | None = None) -> Quanti
 
     Raises:
         SpecError: No such method, or a hyper-parameter's value cannot work.
+
+    Example:
+        >>> quantizer = build("rtn")
+        >>> tensor = quantizer(torch.tensor([[-0.7, 0.1, 0.32]]), QuantSpec(bits=4))
+        >>> tensor.codes, tensor.scales.round(3)
+        (array([[ 1,  9, 11]], dtype=uint8), array([[0.1]], dtype=float32))
     """
     factory = load(__name__, method).QUANTIZER
     known = {f.name for f in dataclasses.fields(factory)}

@@ -48,6 +48,14 @@ def load(
     Raises:
         ArtifactError: The folder is not ours, incomplete, modified, or refused by onnxruntime.
         SpecError: An option has an unknown value.
+
+    Example:
+        >>> model = load("exported", threads=1)
+        >>> model.label, model.cache_bits
+        ('onnx int8 compute', 32)
+        >>> load("elsewhere")
+        Traceback (most recent call last):
+        dareq_edge.errors.ArtifactError: there is no folder elsewhere; give a folder that dareq-edge export wrote
     """
     if chunk is not None and chunk < 1:
         raise SpecError(f"chunk is {chunk}; use 1 or more")

@@ -148,6 +148,15 @@ class OnnxModel:
         Raises:
             SpecError: An option is out of range, two exclude each other, or there is no room for the new tokens.
             DataError: The prompt is empty, too long, or text without a tokenizer.
+
+        Example:
+            >>> from dareq_runtime import load
+            >>> model = load("exported", threads=1)
+            >>> made = model.generate([17, 8, 30], max_new_tokens=4, stop_ids=[])
+            >>> len(made.ids), made.stopped
+            (4, 'length')
+            >>> made == model.generate([17, 8, 30], max_new_tokens=4, stop_ids=[])
+            True
         """
         sampling = Sampling(temperature, top_k, top_p, seed)
         if lookup and temperature > 0:

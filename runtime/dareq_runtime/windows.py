@@ -79,6 +79,10 @@ def make_protocol(name: str, *, window: int | None = None, stride: int | None = 
 
     Raises:
         SpecError: No such protocol, it has no such option, or a value is out of range.
+
+    Example:
+        >>> make_protocol("gptq").resolved(context_length=512)
+        Gptq(window=512)
     """
     kind = plugins.load(PLUGINS, name).PROTOCOL
     known = {f.name for f in fields(kind)}

@@ -135,6 +135,40 @@ def test_nf4_equals_the_literal_one(shape, size):
     assert np.array_equal(build("nf4")(w, QuantSpec(4, size)).numpy(), literal_nf4(w.numpy(), size))
 
 
+def published_fp4(x):
+    """The published kernel's decisions about a magnitude in [0, 1], and its levels."""
+    for above, level in [
+        (0.8333333, 12),
+        (0.583333, 8),
+        (0.4166667, 6),
+        (0.29166667, 4),
+        (0.20833333, 3),
+        (0.0859375, 2),
+        (0.00260417, 0.0625),
+    ]:
+        if x > above:
+            return level / 12
+    return 0.0
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_fp4_equals_the_published_decisions(size):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(6, 2 * size)).astype(np.float32)
+    w[0] *= 1e-3
+    w[1, :size] = 0
+    blocks = w.reshape(-1, size)
+    absmax = np.abs(blocks).max(axis=1, keepdims=True)
+    near = np.abs(blocks) / np.where(absmax == 0, 1, absmax)
+    want = np.vectorize(published_fp4)(near) * np.sign(blocks) * absmax
+    got = build("fp4")(torch.from_numpy(w), QuantSpec(4, size)).numpy().reshape(-1, size)
+    assert np.allclose(got, want, rtol=1e-6, atol=0)
+    assert not got[2].any(), "a block of zeros stays zero"
+    assert build("fp4").bits_per_weight(99, QuantSpec(4, size)) == 4 + 32 / size
+    with pytest.raises(SpecError, match="fp4 has no form"):
+        build("fp4")(torch.from_numpy(w), QuantSpec(4, 32))
+
+
 def test_nf4_decides_at_the_published_thresholds():
     t = np.float32(THRESHOLDS)
     row = np.concatenate([[1], t, np.nextafter(t, np.float32(2)), np.zeros(33)]).astype(np.float32)

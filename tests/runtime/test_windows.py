@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,6 +70,23 @@ def test_strided_predicts_each_token_once_with_context(n: int, window: int, data
 )
 def test_defaults(name: str, context: int, expected: str) -> None:
     assert describe(make_protocol(name).resolved(context)) == expected
+
+
+@pytest.mark.parametrize("name", available(PLUGINS))
+@pytest.mark.parametrize("context", [8, 64])
+def test_windows_are_parts_of_the_text_that_fit_the_context(name: str, context: int) -> None:
+    protocol = make_protocol(name).resolved(context)
+    assert dataclasses.is_dataclass(protocol)
+    assert type(protocol).__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert protocol.resolved(context) == protocol
+    tokens = text(200) if protocol.unit == "text" else lines(200, 1, 2, 30)
+    found = protocol.windows(tokens)
+    assert found
+    for w in found:
+        assert 1 <= w.first < len(w.ids) <= context
+        assert np.array_equal(w.ids, tokens.sequences[w.sequence][w.start : w.start + len(w.ids)])
+    predicted = [(w.sequence, w.start + i) for w in found for i in range(w.first, len(w.ids))]
+    assert len(predicted) == len(set(predicted)), "a token is predicted once"
 
 
 @pytest.mark.parametrize("name", available(PLUGINS))

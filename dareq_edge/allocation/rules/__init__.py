@@ -74,6 +74,12 @@ def parse(text: str) -> Rule:
 
     Raises:
         SpecError: It is not of that form, there is no such rule or setting, or a value cannot work.
+
+    Example:
+        >>> parse("ends-high+count=1")
+        EndsHigh(count=1, high=8, low=4)
+        >>> parse("uniform+bits=null").bits is None
+        True
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
