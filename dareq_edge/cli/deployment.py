@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from dareq_edge.allocation.bytes import format_bytes
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.cli.cache import ranges_for
+from dareq_edge.cli.deployment_report import Evidence, gather
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
+from dareq_edge.cli.side_by_side import side_by_side
 from dareq_edge.errors import AllocationError, ParityError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import NAME, Manifest
@@ -26,6 +28,7 @@ from dareq_edge.tokenizer_files import tokenizer_files
 if TYPE_CHECKING:
     from dareq_edge.cli.options import CacheBits, ProfileName
     from dareq_edge.recipes import Recipe
+    from dareq_edge.reporting.records import Samples
     from dareq_runtime.verdict import ParityReport
 
 PARITY_FILE = "parity.json"
@@ -54,6 +57,7 @@ class Job:
         plan: Makes the plan in place of bits and groups in ``options``.
         max_bytes: Most that graph and data may take together; what exceeds it is not put in its place.
         coded: Whether that is meant of the packed folder.
+        evidence: Gather what a report shows beside the scores.
     """
 
     source: str
@@ -73,6 +77,7 @@ class Job:
     plan: Planner | None = None
     max_bytes: int | None = None
     coded: bool = False
+    evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Deployment:
         report: Parity; ``None`` if it was skipped.
         prompt: What the sample continues.
         sample: Generated words; ``None`` without a tokenizer.
+        evidence: For a report, if it was asked for.
     """
 
     out: Path
@@ -98,6 +104,7 @@ class Deployment:
     prompt: str
     sample: str | None
     packed: int | None = None
+    evidence: Evidence | None = None
 
     def to_json(self) -> dict[str, object]:
         """A plain dict, for ``json.dumps``."""
@@ -148,7 +155,10 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             progress=progress,
         )
         manifest = _export(work, job, progress)
-        report = None if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
+        report, samples = (
+            (None, None) if job.data is None else _compare(job, job.data, checkpoint.folder, work, progress)
+        )
+        evidence = gather(job, checkpoint, manifest, work / "checkpoint", samples, progress) if job.evidence else None
         shutil.rmtree(unfinished(job.out), ignore_errors=True)
         found = Deployment(
             out=job.out,
@@ -158,6 +168,7 @@ def deploy_model(job: Job, progress: Progress = silent) -> Deployment:
             report=report,
             prompt=job.prompt,
             sample=_sample(job, work / "onnx"),
+            evidence=evidence,
         )
         if report is not None:
             if not report.passed and not job.keep_failed:
@@ -206,20 +217,26 @@ def _export(work: Path, job: Job, progress: Progress) -> Manifest:
     return export_onnx(checkpoint, work / "onnx", profile=job.profile, cache_ranges=ranges, progress=progress)
 
 
-def _compare(job: Job, data: DataChoice, source: Path, work: Path, progress: Progress) -> ParityReport:
-    """Parity of the whole chain."""
+def _compare(
+    job: Job, data: DataChoice, source: Path, work: Path, progress: Progress
+) -> tuple[ParityReport, Samples | None]:
+    """Parity of the whole chain; and what each model makes of the prompt, if a report will show it."""
     import dareq_runtime
     from dareq_runtime.parity import chain, compare
 
     tokens, protocol = read_evaluation(data, source)
+    exact = dareq_runtime.load(work / "onnx", compute="fp32", threads=job.threads, verify=False)
     scorers, links = chain(
         original=load_reference(source, trust_remote_code=job.trust_remote_code, progress=progress),
         quantized=load_reference(work / "checkpoint", trust_remote_code=job.trust_remote_code, progress=progress),
-        fp32=dareq_runtime.load(work / "onnx", compute="fp32", threads=job.threads, verify=False),
+        fp32=exact,
         int8=dareq_runtime.load(work / "onnx", compute="int8", threads=job.threads, verify=False),
         cache_bits=int(job.cache_bits),
     )
-    return compare(scorers, links, tokens, protocol, progress=progress)
+    report = compare(scorers, links, tokens, protocol, progress=progress)
+    if not job.evidence:
+        return report, None
+    return report, side_by_side(scorers, work / "onnx", job.prompt, exact.folder.stop_ids)
 
 
 def _sample(job: Job, folder: Path) -> str | None:

@@ -45,6 +45,9 @@ Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let transformers run code that comes with the model.")
 ]
+Report = Annotated[
+    Path | None, typer.Option("--report", help="Write a page to read, print and sign: .html, nothing else needed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record on stdout, for machines.")]
 
 Bits = Annotated[int, _option("Bits per weight, 2 to 8.", _QUANTIZING, "--bits", min=2, max=8)]
@@ -110,6 +113,7 @@ Profile = Annotated[
 Scales = Annotated[
     ScaleDtype, _option("Precision of the scales; ARM kernels read bfloat16.", _QUANTIZING, "--scale-dtype")
 ]
+Pack = Annotated[bool, _option("Entropy-code the finished folder, as dareq-edge pack does.", _RUNNING, "--pack")]
 Skip = Annotated[
     list[str] | None, _option("Layers that stay float, e.g. '*.fc2'; may be repeated.", _QUANTIZING, "--skip")
 ]

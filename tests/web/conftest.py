@@ -40,7 +40,13 @@ def node() -> str:
 
 
 @pytest.fixture(scope="session")
-def browser(node: str) -> Iterator[Any]:
+def browser(node: str, chromium: Any) -> Any:
+    """Chromium, where the page's npm packages are installed."""
+    return chromium
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
     """Chromium, driven by Playwright; each test takes a context of its own."""
     if CHROMIUM is None:
         lacking("there is no Chromium; install it, for example: apt-get install -y chromium")
@@ -49,9 +55,9 @@ def browser(node: str) -> Iterator[Any]:
     except ImportError:
         lacking("playwright is missing; install it: python -m pip install playwright")
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

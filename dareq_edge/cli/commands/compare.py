@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dareq_edge.cli import console, options
 from dareq_edge.cli.evaluation import DataChoice
+from dareq_edge.cli.pages import page_of
 from dareq_edge.cli.recipes import RecipeChoice
 from dareq_edge.errors import DataError, SpecError
 
@@ -43,6 +45,7 @@ Plot = Annotated[Path | None, typer.Option("--plot", help="Draw perplexity again
 
 
 def compare(
+    context: typer.Context,
     model: options.Model,
     recipes: Recipes,
     text: Texts = None,
@@ -65,6 +68,7 @@ def compare(
     overwrite: Overwrite = False,
     plot: Plot = None,
     plot_coded: PlotCoded = False,
+    report: options.Report = None,
     threads: options.Threads = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -82,21 +86,16 @@ def compare(
       dareq-edge compare ./my-opt --recipes rtn,mse --tokens ids.npy --max-tokens 20000 --out rows --json
     """
     from dareq_edge.cli.comparison import Request, compare_recipes
+    from dareq_edge.cli.comparison_report import comparison_report
     from dareq_edge.cli.comparison_table import comparison_table
-    from dareq_edge.cli.plot import check_plot, draw
+    from dareq_edge.cli.plot import draw
     from dareq_edge.cli.subjects import make_subjects
     from dareq_edge.comparison.variants import parse_variants
     from dareq_edge.plan import QuantOptions
 
     console.quiet_libraries(threads)
-    if not text and tokens is None:
-        raise DataError("there is no text to compare on; give --text FILE or --tokens FILE.npy")
-    if out is None and (keep or overwrite):
-        raise SpecError("--keep and --overwrite are about the folder of --out, which is not given")
-    if plot is not None:
-        check_plot(plot)
-    elif plot_coded:
-        raise SpecError("--plot-coded is about the plot of --plot, which is not given")
+    _check(context.params)
+    page = page_of(context)
     tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
     base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
     variants = parse_variants(recipes, group_size=options.group_size(group_size), bits=bits)
@@ -120,5 +119,21 @@ def compare(
     console.result(found.to_json(), comparison_table(found), as_json=json)
     if plot is not None:
         draw(found, plot, coded=plot_coded)
+    if page is not None:
+        page.write(comparison_report(page, request, found))
     if found.failed:
         raise typer.Exit(1)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse before any work options that do not go together, and a plot that could not be drawn after it."""
+    if not given["text"] and given["tokens"] is None:
+        raise DataError("there is no text to compare on; give --text FILE or --tokens FILE.npy")
+    if given["out"] is None and (given["keep"] or given["overwrite"]):
+        raise SpecError("--keep and --overwrite are about the folder of --out, which is not given")
+    if given["plot"] is not None:
+        from dareq_edge.cli.plot import check_plot
+
+        check_plot(Path(given["plot"]))
+    elif given["plot_coded"]:
+        raise SpecError("--plot-coded is about the plot of --plot, which is not given")

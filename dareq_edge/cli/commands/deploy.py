@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ import typer
 from dareq_edge.cli import console, options
 from dareq_edge.cli.allocation import quantization
 from dareq_edge.cli.evaluation import DataChoice
+from dareq_edge.cli.pages import page_of
 
 if TYPE_CHECKING:
     from dareq_edge.cli.deployment import Deployment, Job
+    from dareq_edge.cli.pages import Page
 
 MAX_TOKENS = 8192
 PROMPT = "The people of the United States"
@@ -37,9 +40,7 @@ def deploy(
     scale_dtype: options.Scales = "bfloat16",
     skip: options.Skip = None,
     profile: options.Profile = "native",
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Entropy-code the finished folder, as dareq-edge pack does.")
-    ] = False,
+    pack: options.Pack = False,
     cache_bits: options.Cache = "32",
     dataset: options.Dataset = None,
     text: options.TextFile = None,
@@ -56,6 +57,7 @@ def deploy(
     threads: options.Threads = None,
     revision: options.Revision = None,
     overwrite: options.Overwrite = False,
+    report: options.Report = None,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -92,11 +94,11 @@ def deploy(
         cache_bits=cache_bits,
         pack=pack,
     )
-    run_job(job, as_json=json)
+    run_job(job, as_json=json, page=page_of(context))
 
 
-def run_job(job: Job, *, as_json: bool) -> None:
-    """Deploy, print the outcome, and leave with 1 if parity failed."""
+def run_job(job: Job, *, as_json: bool, page: Page | None = None) -> None:
+    """Deploy, print the outcome, write the report, and leave with 1 if parity failed."""
     from dareq_edge.cli.deployment import RejectedError, deploy_model
 
     console.quiet_libraries(job.threads)
@@ -104,13 +106,23 @@ def run_job(job: Job, *, as_json: bool) -> None:
         console.note("no text given: scoring on the embedded evaluation text")
     try:
         with console.progress_bars() as progress:
-            found = deploy_model(job, progress)
+            found = deploy_model(replace(job, evidence=page is not None), progress)
     except RejectedError as rejected:
         _show(rejected.deployment, as_json=as_json)
+        _report(page, job, rejected.deployment, written=False)
         raise
     _show(found, as_json=as_json)
+    _report(page, job, found, written=True)
     if found.report is not None and not found.report.passed:
         raise typer.Exit(1)
+
+
+def _report(page: Page | None, job: Job, found: Deployment, *, written: bool) -> None:
+    if page is not None:
+        from dareq_edge.cli.deployment_report import deployment_report
+
+        page.write(deployment_report(page, job, found, written=written))
+        console.note(f"report written to {page.path}")
 
 
 def _show(found: Deployment, *, as_json: bool) -> None:

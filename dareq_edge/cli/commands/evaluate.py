@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from dareq_edge.cli import console, options
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
+from dareq_edge.cli.pages import page_of
 
 if TYPE_CHECKING:
+    from dareq_edge.checkpoint import Checkpoint
+    from dareq_edge.cli.pages import Page
     from dareq_edge.progress import Progress
+    from dareq_edge.report import ScoreReport
+    from dareq_edge.reporting.records import Report
     from dareq_runtime.scorer import Scorer
 
 
 def evaluate(
+    context: typer.Context,
     model: options.Model,
     dataset: options.Dataset = None,
     text: options.TextFile = None,
@@ -25,6 +33,7 @@ def evaluate(
     compute: options.ComputeIn = "int8",
     threads: options.RunThreads = None,
     revision: options.Revision = None,
+    report: options.Report = None,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -41,6 +50,7 @@ def evaluate(
     from dareq_edge.manifest import is_exported
     from dareq_runtime.scoring import score
 
+    page = page_of(context)
     choice = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
     if not choice.given:
         console.note("no text given: scoring on the embedded evaluation text")
@@ -49,22 +59,40 @@ def evaluate(
             import dareq_runtime
 
             read, windows = read_evaluation(choice, Path(model))
+            checkpoint = None
             scorer: Scorer = dareq_runtime.load(model, compute=compute, threads=options.run_threads(threads))
         else:
             number = None if threads in (None, options.MEASURED) else int(threads)
-            folder = fetch(model, revision, number, trust_remote_code=trust_remote_code)
-            read, windows = read_evaluation(choice, folder)
-            scorer = reference(folder, progress, trust_remote_code=trust_remote_code)
-        report = score(scorer, read, windows, progress=progress)
-    console.result(report.to_json(), score_table([report]), as_json=json)
+            checkpoint = fetch(model, revision, number, trust_remote_code=trust_remote_code)
+            read, windows = read_evaluation(choice, checkpoint.folder)
+            scorer = reference(checkpoint.folder, progress, trust_remote_code=trust_remote_code)
+        found = score(scorer, read, windows, progress=progress)
+    console.result(found.to_json(), score_table([found]), as_json=json)
+    if page is not None:
+        with console.progress_bars() as progress:
+            shown = _page(context, page, found, checkpoint, progress)
+        page.write(shown)
 
 
-def fetch(model: str, revision: str | None, threads: int | None, *, trust_remote_code: bool) -> Path:
-    """The local folder of a checkpoint."""
+def _page(
+    context: typer.Context, page: Page, found: ScoreReport, checkpoint: Checkpoint | None, progress: Progress
+) -> Report:
+    """What --report shows."""
+    from dareq_edge.cli.score_reports import checkpoint_report, exported_report
+
+    given = context.params
+    if checkpoint is None:
+        return exported_report(page, Path(given["model"]), found, given["threads"])
+    trusted = bool(given["trust_remote_code"])
+    return checkpoint_report(page, checkpoint, found, progress, threads=given["threads"], trust_remote_code=trusted)
+
+
+def fetch(model: str, revision: str | None, threads: int | None, *, trust_remote_code: bool) -> Checkpoint:
+    """A checkpoint, from the hub if it must."""
     console.quiet_libraries(threads)
     from dareq_edge.checkpoint import Checkpoint
 
-    return Checkpoint.open(model, revision, trust_remote_code=trust_remote_code).folder
+    return Checkpoint.open(model, revision, trust_remote_code=trust_remote_code)
 
 
 def reference(folder: Path, progress: Progress, *, trust_remote_code: bool) -> Scorer:

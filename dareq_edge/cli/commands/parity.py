@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dareq_edge.cli import console, options
 from dareq_edge.cli.commands.evaluate import fetch, reference
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
+from dareq_edge.cli.pages import Page, page_of
+
+if TYPE_CHECKING:
+    from dareq_edge.progress import Progress
+    from dareq_edge.reporting.records import Report
+    from dareq_runtime.model import OnnxModel
+    from dareq_runtime.scorer import Scorer
+    from dareq_runtime.verdict import ParityReport
 
 MAX_TOKENS = 8192
 
 
 def parity(
+    context: typer.Context,
     folder: options.Folder,
     model: Annotated[
         str | None, typer.Option("--model", help="The float model, a hub id or folder: the price of quantization.")
@@ -30,6 +40,7 @@ def parity(
     stride: options.Stride = None,
     threads: options.Threads = None,
     revision: options.Revision = None,
+    report: options.Report = None,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -46,6 +57,7 @@ def parity(
     from dareq_edge.cli.tables import parity_table
     from dareq_runtime.parity import chain, compare
 
+    page = page_of(context)
     choice = DataChoice(dataset, text, tokens, max_tokens, protocol, window, stride)
     if not choice.given:
         console.note("no text given: scoring on the embedded evaluation text")
@@ -55,7 +67,7 @@ def parity(
             None
             if name is None
             else reference(
-                fetch(name, revision if name == model else None, threads, trust_remote_code=trust_remote_code),
+                fetch(name, revision if name == model else None, threads, trust_remote_code=trust_remote_code).folder,
                 progress,
                 trust_remote_code=trust_remote_code,
             )
@@ -69,6 +81,42 @@ def parity(
             int8=dareq_runtime.load(folder, compute="int8", threads=threads, verify=False),
             cache_bits=exact.cache_bits,
         )
-        report = compare(scorers, links, read, windows, progress=progress)
-    console.result(report.to_json(), parity_table(report), as_json=json)
-    report.require()
+        found = compare(scorers, links, read, windows, progress=progress)
+    console.result(found.to_json(), parity_table(found), as_json=json)
+    if page is not None:
+        with console.progress_bars() as progress:
+            shown = _page(context, page, found, scorers, exact, progress)
+        page.write(shown)
+    found.require()
+
+
+def _page(
+    context: typer.Context,
+    page: Page,
+    found: ParityReport,
+    scorers: list[Scorer],
+    exact: OnnxModel,
+    progress: Progress,
+) -> Report:
+    """What --report shows, with text from every model that was compared."""
+    from dareq_edge.cli.score_reports import parity_page
+    from dareq_edge.cli.side_by_side import PROMPT, side_by_side
+
+    given = context.params
+    folder, trusted = exact.folder.path, bool(given["trust_remote_code"])
+    original = None
+    if given["model"] is not None:
+        from dareq_edge.checkpoint import Checkpoint
+
+        original = Checkpoint.open(given["model"], given["revision"], trust_remote_code=trusted)
+    return parity_page(
+        page,
+        folder,
+        found,
+        progress,
+        original=original,
+        quantized=None if given["checkpoint"] is None else Path(given["checkpoint"]),
+        samples=side_by_side(scorers, folder, PROMPT, exact.folder.stop_ids),
+        threads=given["threads"],
+        trust_remote_code=trusted,
+    )

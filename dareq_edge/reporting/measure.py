@@ -1,0 +1,194 @@
+"""Statistics of every quantized matrix, from the float and the quantized checkpoint, one tensor at a time.
+
+With W the float matrix, Ŵ what the codes stand for, r = W − Ŵ the residual and s the scale of each weight:
+
+    error       ‖r‖ / ‖W‖, Frobenius
+    histogram   of r / s: half a step is the most that rounding to nearest leaves; beyond it weights were clipped, or
+                moved on purpose (error feedback)
+    entropy     −Σ p ln p over a histogram of 128 equal bins between smallest and largest value, as DARE-Q's paper
+                defines it (Eqs. 6-9) without its 1e-8: before quantization of W, which is the residual of an empty
+                model, and after it of r. Never more than ln 128 = 4.852 nats, which an even spread would have.
+    code bits   −Σ p log2 p over the codes: what an entropy coder of single codes needs per weight
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.layers import decoder_layers
+from dareq_edge.matrix import matrix_of
+from dareq_edge.progress import Progress, silent
+from dareq_edge.qtensor import QuantizedTensor
+from dareq_edge.quantized import read_plan, read_quantized
+from dareq_edge.quantizers._grid import row_blocks
+from dareq_edge.reporting.statistics import (
+    BINS,
+    STEP_BINS,
+    STEP_RANGE,
+    ErrorStats,
+    MatrixStats,
+    ScaleStats,
+    WeightStats,
+)
+from dareq_edge.spec import QuantSpec
+
+
+def weight_stats(
+    quantized: Checkpoint,
+    original: Checkpoint | None,
+    progress: Progress = silent,
+    *,
+    trust_remote_code: bool = False,
+) -> WeightStats:
+    """Measure every matrix of a checkpoint.
+
+    Args:
+        quantized: What ``quantize`` wrote.
+        original: The float model; ``None`` leaves errors out.
+        progress: Called per matrix.
+        trust_remote_code: Let transformers run code that comes with the model.
+
+    Raises:
+        CheckpointError: A tensor is missing or has another shape.
+    """
+    plan = read_plan(quantized)
+    model = quantized.empty_model(trust_remote_code=trust_remote_code)
+    names = {} if original is None else original.bind(model)
+    layers = decoder_layers(model)
+    found = []
+    for done, (module, spec) in enumerate(plan.items()):
+        progress("measuring weights", done, len(plan))
+        owner = model.get_submodule(module)
+        n, k = matrix_of(owner).shape
+        value = read_quantized(quantized, module, spec, k)
+        weight = None
+        if original is not None and f"{module}.weight" in names:
+            weight = matrix_of(owner, original.tensor(names[f"{module}.weight"]))
+        block, kind = place_of(module, layers)
+        error = None if weight is None else error_stats(weight, value)
+        found.append(
+            MatrixStats(
+                module, block, kind, n, k, spec.bits, spec.group_size, code_bits(value), scale_stats(value), error
+            )
+        )
+    progress("measuring weights", len(plan), len(plan))
+    changed = () if original is None else _changed(quantized, original, model, names, plan)
+    return WeightStats(tuple(found), changed)
+
+
+def place_of(module: str, layers: str | None) -> tuple[int | None, str]:
+    """(block, kind) of a module.
+
+    >>> place_of("model.layers.3.mlp.up_proj", "model.layers")
+    (3, 'mlp.up_proj')
+    >>> place_of("model.embed_tokens", "model.layers")
+    (None, 'embed_tokens')
+    """
+    if layers is not None and module.startswith(f"{layers}."):
+        number, _, kind = module.removeprefix(f"{layers}.").partition(".")
+        return int(number), kind
+    return None, module.rsplit(".", 1)[-1]
+
+
+def scale_stats(value: QuantizedTensor) -> ScaleStats:
+    """Of all scales of a matrix; their sign only mirrors the grid."""
+    sizes = np.abs(value.scales.ravel()).astype(np.float64)
+    return ScaleStats(sizes.size, *(float(q) for q in np.quantile(sizes, [0, 0.05, 0.5, 0.95, 1])))
+
+
+def code_bits(value: QuantizedTensor) -> float:
+    """Entropy of the codes, bits per weight."""
+    counts = np.bincount(value.codes.ravel(), minlength=1)
+    return entropy(counts) / math.log(2)
+
+
+def error_stats(weight: torch.Tensor, value: QuantizedTensor) -> ErrorStats:
+    """Compare a matrix with what its codes stand for, some rows at a time.
+
+    Args:
+        weight: Floating [N, K].
+        value: Of the same shape.
+    """
+    noise = signal = largest = 0.0
+    w_range, r_range = _Range(), _Range()
+    steps = np.zeros(STEP_BINS, np.int64)
+    for w, r, s in _pieces(weight, value):
+        noise += float(np.square(r).sum())
+        signal += float(np.square(w).sum())
+        in_steps = r / s
+        largest = max(largest, float(np.abs(in_steps).max()))
+        clipped = np.clip(in_steps, -STEP_RANGE, STEP_RANGE)
+        steps += np.histogram(clipped, STEP_BINS, (-STEP_RANGE, STEP_RANGE))[0]
+        w_range.add(w)
+        r_range.add(r)
+    before, after = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    for w, r, _ in _pieces(weight, value):
+        before += w_range.histogram(w)
+        after += r_range.histogram(r)
+    relative = math.sqrt(noise / signal) if signal else 0.0
+    return ErrorStats(relative, largest, entropy(before), entropy(after), tuple(int(c) for c in steps))
+
+
+def entropy(counts: NDArray[np.int64]) -> float:
+    """−Σ p ln p, nats.
+
+    Args:
+        counts: int64 [B], at least one of them positive.
+    """
+    p = counts[counts > 0] / counts.sum()
+    return max(0.0, float(-(p * np.log(p)).sum()))
+
+
+class _Range:
+    """Smallest and largest value so far, and histograms between them."""
+
+    def __init__(self) -> None:
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, x: NDArray[np.float64]) -> None:
+        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+
+    def histogram(self, x: NDArray[np.float64]) -> NDArray[np.int64]:
+        """int64 [BINS]; all in one bin where the range is too narrow to be divided."""
+        width = (self.high - self.low) / BINS
+        if self.low + width <= self.low or self.high - width >= self.high:
+            return np.bincount([0], [x.size], BINS).astype(np.int64)
+        return np.histogram(x, BINS, (self.low, self.high))[0].astype(np.int64)
+
+
+def _pieces(
+    weight: torch.Tensor, value: QuantizedTensor
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """(w, w − ŵ, |s|), float64 [rows, K] and [rows, K or 1]."""
+    n, k = value.shape
+    size = value.spec.group_size
+    for whole in row_blocks(n, 4 * k):  # a quarter of what quantizers take: there are several float64 arrays here
+        w = weight[whole].double().numpy()
+        s = value.scales[whole].astype(np.float64)
+        s = s if size is None else np.repeat(s, size, axis=1)[:, :k]
+        yield w, w - s * (value.codes[whole].astype(np.float64) - value.spec.zero_point), np.abs(s)
+
+
+def _changed(
+    quantized: Checkpoint,
+    original: Checkpoint,
+    model: torch.nn.Module,
+    names: dict[str, str],
+    plan: dict[str, QuantSpec],
+) -> tuple[str, ...]:
+    """Float tensors that differ by more than a half-precision type's rounding, 2^-8 of their size."""
+    given = {f"{module}.weight" for module in plan}
+    mine = quantized.bind(model, given=given)
+    found = []
+    for target, name in mine.items():
+        if target in names and target not in given:
+            a, b = quantized.tensor(name).double(), original.tensor(names[target]).double()
+            if not torch.allclose(a, b, rtol=2**-8, atol=0.0):
+                found.append(target)
+    return tuple(found)
