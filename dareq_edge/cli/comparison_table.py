@@ -26,7 +26,7 @@ def comparison_table(found: Comparison) -> RenderableType:
         "quantized matrix as a container holds it; peak memory is of a process that only quantizes"
     )
     if any(not row.storable for row in found.rows):
-        note += "; hqq and nf4 are only dequantized, no checkpoint holds them, so their size is what it would be"
+        note += "; hqq, nf4 and fp4 are only dequantized, no checkpoint holds them, so their size is what it would be"
     failed = [Text(f"{row.variant.label} failed: {row.failed}", "red") for row in found.failed]
     return Group(_scores(found), _sizes(found), Text(note, "dim"), *failed)
 
