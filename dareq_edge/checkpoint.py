@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +16,9 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from dareq_edge.errors import CheckpointError, UnsupportedArchitectureError
 from dareq_edge.folders import inside
 from dareq_edge.hub import convert_hint, locate
+from dareq_edge.layer_limit import check_layers
+from dareq_edge.manifest import verify_if_listed
+from dareq_edge.records import read_json
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ALIBI = ("bloom", "mpt")  # attention biases in place of positions, which nothing after quantization supports
@@ -71,9 +73,11 @@ class Checkpoint:
 
         Raises:
             CheckpointError: Missing, incomplete or corrupt files; the hub cannot be reached.
+            ArtifactError: A file is not what the folder's dareq.json says.
             UnsupportedArchitectureError: transformers has no causal language model of this type.
         """
         folder, commit = locate(str(source), revision)
+        verify_if_listed(folder)
         config = read_config(folder, trust_remote_code=trust_remote_code)
         return cls(folder, str(source), commit, config, _read_headers(folder))
 
@@ -117,7 +121,7 @@ class Checkpoint:
         try:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(self.config, trust_remote_code=trust_remote_code)
-        except (ValueError, KeyError) as error:
+        except Exception as error:  # whatever an architecture makes of values it was not made for
             raise UnsupportedArchitectureError(
                 f"{self.source} has model type {self.config.model_type!r}, which transformers cannot open as a "
                 "causal language model; give a decoder-only text model"
@@ -238,14 +242,16 @@ def read_config(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
     if not path.is_file():
         raise CheckpointError(f"no config.json in {folder}; give a Hugging Face model folder")
     try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
+        data = read_json(path)
+        kind = data.get("model_type")
+        check_layers(data, folder)
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); get the file again") from error
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, OSError) as error:
+    except Exception as error:  # as above
         raise UnsupportedArchitectureError(
-            f"{path} has model type {kind!r}, which the installed transformers does not know; "
+            f"{path} has model type {kind!r}, which the installed transformers does not know with these settings; "
             "use a causal language model that transformers supports, or update transformers"
         ) from error
     own_code = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
@@ -279,8 +285,8 @@ def _read_headers(folder: Path) -> dict[str, TensorInfo]:
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        weight_map = read_json(path)["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a safetensors index ({error}); get the file again") from error
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointError(f"{path} is not a safetensors index (weight_map); get the file again")

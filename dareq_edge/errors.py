@@ -6,6 +6,10 @@ from __future__ import annotations
 class DareqError(Exception):
     """Base of every error this project raises on purpose; the command line prints it as one sentence."""
 
+    def __str__(self) -> str:
+        """One line, also where a library's message or a name out of a file had several."""
+        return " ".join(line.strip() for line in super().__str__().splitlines())
+
 
 class SpecError(DareqError):
     """An option or a quantization spec has a value that cannot work."""

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dareq_edge.errors import ArtifactError, DareqError, SpecError
+from dareq_edge.sole_writer import remove, sole_writer
 
 
 @contextmanager
 def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a scratch folder beside ``out`` that becomes ``out`` when the block ends without an error.
 
-    On any error or interrupt the scratch folder is removed and an existing ``out`` is untouched.
+    On any error or interrupt the scratch folder is removed and an existing ``out`` is untouched. A process that is
+    killed leaves a hidden scratch folder, which the next one that writes ``out`` removes.
 
     Args:
         out: Folder to create.
         overwrite: Replace ``out`` if it exists.
 
     Raises:
-        SpecError: ``out`` exists and is not an empty folder, and ``overwrite`` is false.
+        SpecError: ``out`` exists and is not an empty folder, and ``overwrite`` is false; or another process is
+            writing it.
         ArtifactError: The disk is full or the place cannot be written.
     """
     out = Path(os.path.abspath(out))
-    empty = out.is_dir() and not any(out.iterdir())
-    with _scratch_beside(out, overwrite=overwrite or empty) as scratch:
+    with _scratch_beside(out, overwrite=overwrite, folder=True) as scratch:
         yield scratch
         scratch.chmod(0o755)
-        _swap(scratch, out)
+        _put(scratch, out, overwrite=overwrite)
 
 
 @contextmanager
@@ -44,48 +46,79 @@ def new_file(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     The folder is the block's own for whatever else it needs meanwhile.
 
     Raises:
-        SpecError: ``out`` exists and ``overwrite`` is false.
+        SpecError: ``out`` exists and ``overwrite`` is false; or another process is writing it.
         ArtifactError: The disk is full or the place cannot be written.
     """
     out = Path(os.path.abspath(out))
     with _scratch_beside(out, overwrite=overwrite) as scratch:
         yield scratch / out.name
-        _swap(scratch / out.name, out)
+        _put(scratch / out.name, out, overwrite=overwrite)
 
 
 @contextmanager
-def _scratch_beside(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def _scratch_beside(out: Path, *, overwrite: bool, folder: bool = False) -> Iterator[Path]:
     """A folder beside ``out``, gone at the end of the block, whose errors are said in words."""
-    if out.exists() and not overwrite:
-        raise SpecError(f"{out} already exists; choose another --out or pass --overwrite")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise ArtifactError(f"cannot create {out}: {error.strerror}; choose a writable --out") from error
-    try:
-        yield scratch
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ArtifactError(f"no space left while writing {out}; free some disk and run again") from error
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            _check_free(out, overwrite=overwrite, folder=folder)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_writer(out))
+            _check_free(out, overwrite=overwrite, folder=folder)  # whoever held it may have just finished
+            scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        except OSError as error:
+            raise ArtifactError(f"cannot create {out}: {error.strerror}; choose a writable --out") from error
+        stack.callback(remove, scratch)
+        try:
+            yield scratch
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise ArtifactError(f"no space left while writing {out}; free some disk and run again") from error
+            raise
 
 
-def _swap(scratch: Path, out: Path) -> None:
-    """Put ``scratch`` at ``out``; an old ``out`` is kept until the new one is in place."""
-    if not out.exists():
-        scratch.rename(out)
-        return
-    old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-    out.rename(old)
+def _check_free(out: Path, *, overwrite: bool, folder: bool) -> None:
+    empty = folder and out.is_dir() and not any(out.iterdir())
+    if out.exists() and not overwrite and not empty:
+        raise _taken(out)
+
+
+def _taken(out: Path) -> SpecError:
+    return SpecError(f"{out} already exists; choose another --out or pass --overwrite")
+
+
+def _put(made: Path, out: Path, *, overwrite: bool) -> None:
+    """Put ``made`` at ``out``. What was there is left where ``made`` was, or is removed once the new one is in place.
+
+    Nobody sees a moment without either where the system can exchange names (Linux) or ``out`` is a file.
+    """
+    if not overwrite or not out.exists():
+        try:
+            made.rename(out)  # replaces an empty folder, and no other
+        except OSError as error:
+            if out.exists():  # it was made meanwhile, by whoever it was
+                raise _taken(out) from error
+            raise
+    elif made.is_file() and out.is_file():
+        made.replace(out)
+    elif not exchange(made, out):
+        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
+        out.rename(old)
+        try:
+            made.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+        remove(old)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names at once, with Linux's renameat2; false where that cannot be done, and nothing was."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     try:
-        scratch.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old) if old.is_dir() else old.unlink()
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return int(call(here, os.fsencode(one), here, os.fsencode(other), swap)) == 0
 
 
 def sha256_of(path: Path) -> str:
@@ -97,12 +130,22 @@ def sha256_of(path: Path) -> str:
 def inside(folder: Path, name: str, error: type[DareqError] = ArtifactError) -> Path:
     """The path of ``name`` in ``folder``.
 
-    Only the name is judged: a symbolic link in the folder is its owner's doing (the hub's cache is made of them).
+    A symbolic link may lead to another place of the folder, and where the hub's cache puts the files of a snapshot.
 
     Raises:
-        DareqError: ``name`` is absolute or leads out of the folder; of the class ``error``.
+        DareqError: ``name`` is absolute or leads out of the folder, or is a link that does; of the class ``error``.
     """
     parts = name.replace("\\", "/").split("/")
-    if not name or Path(name).is_absolute() or not parts[0] or ".." in parts or ":" in parts[0]:
+    if not name or Path(name).is_absolute() or not parts[0] or ".." in parts or ":" in parts[0] or "\0" in name:
         raise error(f"{name!r} in {folder} leads out of the folder; the folder was tampered with, get it again")
-    return folder / name
+    path = folder / name
+    if not _stays(folder, path):
+        raise error(f"{name!r} in {folder} is a link that leads out of the folder; put the file itself there")
+    return path
+
+
+def _stays(folder: Path, path: Path) -> bool:
+    """Whether a path ends up in its folder, or, from models--x--y/snapshots/COMMIT, in models--x--y/blobs."""
+    root, end = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    blobs = root.parent.parent / "blobs"
+    return end.is_relative_to(root) or (root.parent.name == "snapshots" and end.is_relative_to(blobs))

@@ -37,6 +37,7 @@ from typing import Any
 
 from dareq_edge.errors import ArtifactError, SpecError
 from dareq_edge.folders import inside, sha256_of
+from dareq_edge.records import parse_json, read_bytes, typed
 from dareq_edge.report import ScoreReport
 from dareq_edge.seal import KEY, check_seal, sealed
 from dareq_edge.session_settings import NATIVE_SESSIONS, SessionSettings
@@ -91,10 +92,7 @@ class PackedEntry:
         Raises:
             TypeError: A key is missing or unknown, or a value of another type.
         """
-        entry = cls(**data)
-        if type(entry.bytes) is not int or not isinstance(entry.container, str) or entry.bytes < 0:
-            raise TypeError(f"packed {entry}")
-        return entry
+        return typed(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +152,8 @@ class Manifest:
             ArtifactError: There is none, it is not valid, or its format is newer than this version.
         """
         try:
-            content = (folder / NAME).read_bytes()
-            data: dict[str, Any] = json.loads(content.decode())
+            content = read_bytes(folder / NAME)
+            data: dict[str, Any] = parse_json(content)
         except FileNotFoundError as error:
             raise ArtifactError(f"no {NAME} in {folder}; this is not a folder dareq-edge wrote") from error
         except (OSError, ValueError) as error:
@@ -168,19 +166,15 @@ class Manifest:
             check_seal(content, data.get(KEY), str(folder / NAME))
         try:
             return cls(
-                kind=data["kind"],
-                source=data["source"],
-                revision=data["revision"],
-                profile=data.get("profile", "native"),
-                graph=data.get("graph", GRAPH),
+                **_texts({"profile": "native", "graph": GRAPH} | data),
                 sessions={**NATIVE_SESSIONS, **_sessions(data.get("sessions", {}))},
-                tensors={k: TensorEntry(**(v | {"shape": tuple(v["shape"])})) for k, v in data["tensors"].items()},
-                files={k: FileEntry(**v) for k, v in data["files"].items()},
-                pieces={k: tuple(v) for k, v in data.get("pieces", {}).items()},
+                tensors={k: _tensor(v) for k, v in data["tensors"].items()},
+                files={k: typed(FileEntry, v) for k, v in data["files"].items()},
+                pieces={k: tuple(map(str, v)) for k, v in data.get("pieces", {}).items()},
                 scores={k: ScoreReport.from_json(v) for k, v in data["scores"].items()},
                 packed={k: PackedEntry.from_json(v) for k, v in data.get("packed", {}).items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{folder / NAME} lacks or mistypes {error}; write the folder again") from error
 
     def verify(self, folder: Path, *, hashes: bool = True) -> None:
@@ -197,6 +191,22 @@ class Manifest:
                 raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {entry.bytes}; copy it again")
             if hashes and sha256_of(path) != entry.sha256:
                 raise mismatch(path)
+
+
+def _texts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are texts; only the revision may be none."""
+    found = {name: data[name] for name in ("kind", "source", "revision", "profile", "graph")}
+    for name, value in found.items():
+        if not isinstance(value, str) and not (name == "revision" and value is None):
+            raise TypeError(f"{name} {value!r:.80}")
+    return found
+
+
+def _tensor(data: dict[str, Any]) -> TensorEntry:
+    shape = tuple(data["shape"])
+    if not all(type(d) is int and 0 <= d < 1 << 63 for d in shape):
+        raise TypeError(f"shape {shape!r:.80}")
+    return typed(TensorEntry, data | {"shape": shape})
 
 
 def _sessions(data: dict[str, Any]) -> dict[str, SessionSettings]:
@@ -223,6 +233,16 @@ def refuse_packed(folder: Path) -> None:
         return
     if packed:
         raise SpecError(f"{folder} is packed; unpack it first: dareq-edge unpack {folder} --out {folder}-unpacked")
+
+
+def verify_if_listed(folder: Path) -> None:
+    """Compare a folder with its dareq.json, sha256 and all; one that has none, a plain Hugging Face folder, passes.
+
+    Raises:
+        ArtifactError: It has one that cannot be read, or a file is missing or differs.
+    """
+    if (folder / NAME).is_file():
+        Manifest.read(folder).verify(folder)
 
 
 def mismatch(path: Path) -> ArtifactError:

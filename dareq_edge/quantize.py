@@ -23,6 +23,7 @@ from dareq_edge.progress import Progress, silent
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.recipes import Recipe, Source, recipe_json
 from dareq_edge.recipes._matrix import MatrixRecipe
+from dareq_edge.records import read_json
 from dareq_edge.shards import ShardWriter
 from dareq_edge.spec import QuantSpec
 from dareq_edge.tokenizer_files import copy_tokenizer
@@ -180,7 +181,7 @@ def _stored(target: str, value: torch.Tensor | QuantizedTensor) -> tuple[TensorE
 def _write_configs(job: Source, recipe: Recipe | None, entries: dict[str, TensorEntry], scratch: Path) -> None:
     """config.json with the plan and the recipe, and generation_config.json."""
     source = job.checkpoint.folder
-    config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = read_json(source / "config.json")
     plan = {
         module: dict(spec.to_json()) | {"method": entries[f"{module}.weight"].method}
         for module, spec in job.plan.items()

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.records import typed
+
+_LARGEST_EXPONENT = 709
+"""exp of more is no float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class ScoreReport:
     @property
     def ppl(self) -> float:
         """Perplexity, exp(nll)."""
-        return math.exp(self.nll)
+        return math.exp(self.nll) if self.nll < _LARGEST_EXPONENT else math.inf
 
     @property
     def stderr(self) -> float:
@@ -59,9 +63,10 @@ class ScoreReport:
 
         Raises:
             ArtifactError: A field is missing.
+            TypeError: A field has a value of another type.
         """
         names = [f.name for f in fields(cls)]
         missing = [n for n in names if n not in data]
         if missing:
             raise ArtifactError(f"score record lacks {missing[0]!r}; evaluate the folder again")
-        return cls(**{n: data[n] for n in names})  # type: ignore[arg-type]  # our own JSON
+        return typed(cls, {n: data[n] for n in names})

@@ -15,6 +15,19 @@ from dareq_edge.errors import ArtifactError
 
 OPTIMIZATIONS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 
+ENTRIES = frozenset(
+    {
+        "session.disable_prepacking",
+        "session.disable_quant_qdq",
+        "session.intra_op.allow_spinning",
+        "session.qdq_matmulnbits_accuracy_level",
+        "session.qdq_matmulnbits_block_size",
+        "session.use_memory_mapped_ort_model",
+        "session.use_ort_model_bytes_for_initializers",
+    }
+)
+"""What a folder may set. onnxruntime knows others that read files elsewhere, or write them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -33,9 +46,12 @@ class SessionSettings:
         """From its record in dareq.json.
 
         Raises:
-            ArtifactError: The level is unknown, or an entry is no text.
+            ArtifactError: The level is unknown, or an entry is none of ``ENTRIES`` or no text.
         """
         level, entries = data["optimization"], data["entries"]
+        unknown = sorted(set(entries) - ENTRIES)
+        if unknown:
+            raise ArtifactError(f"session entry {unknown[0]!r} is none that dareq-edge sets; export the folder again")
         if level not in OPTIMIZATIONS:
             raise ArtifactError(f"optimization is {level!r}; use {', '.join(OPTIMIZATIONS)}")
         wrong = [k for k, v in entries.items() if not isinstance(v, str)]

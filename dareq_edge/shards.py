@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import os
+import re
 from pathlib import Path
 
 import torch
@@ -64,8 +65,9 @@ class ShardWriter:
         try:
             save_file(self._waiting, path, metadata={"format": "pt"})
         except SafetensorError as error:  # its text is all that says which system error it was
-            if "os error 28" in str(error) or "No space left" in str(error):
-                raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
+            found = re.search(r"os error (\d+)", str(error))
+            if found:
+                raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
             raise
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0

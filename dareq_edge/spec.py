@@ -41,11 +41,13 @@ class QuantSpec:
     method: str = "dareq"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
+        if type(self.bits) is not int or not 2 <= self.bits <= 8:
             raise SpecError(f"bits is {self.bits!r}; use a whole number from 2 to 8")
         size = self.group_size
-        if size is not None and (not isinstance(size, int) or size not in (16, 32, 64, 128, 256)):
+        if size is not None and (type(size) is not int or size not in (16, 32, 64, 128, 256)):
             raise SpecError(f"group_size is {size!r}; use 16, 32, 64, 128, 256, or None for per channel")
+        if not isinstance(self.method, str):
+            raise SpecError(f"method is {self.method!r:.80}; use the name of a quantizer")
         if self.scale_dtype not in get_args(ScaleDtype):
             raise SpecError(f"scale_dtype is {self.scale_dtype!r}; use one of {', '.join(get_args(ScaleDtype))}")
 
@@ -74,6 +76,8 @@ class QuantSpec:
         Raises:
             SpecError: A key is unknown, or a value is out of range.
         """
+        if not isinstance(data, Mapping):
+            raise SpecError(f"a quantization spec is {data!r:.80}, no object; quantize the model again")
         unknown = sorted(set(data) - {f.name for f in fields(cls)})
         if unknown:
             raise SpecError(f"unknown quantization field {unknown[0]!r}; this file needs a newer dareq-edge")

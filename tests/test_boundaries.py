@@ -24,16 +24,19 @@ MODULES_L0 = {
     "errors",
     "folders",
     "kernel_layout",
+    "layer_limit",
     "manifest",
     "plugins",
     "progress",
+    "records",
     "report",
     "seal",
     "session_settings",
+    "sole_writer",
     "spec",
     "tokenizer_files",
 }
-MODULES_L1 = {"qtensor", "packing", "container", "packed"}
+MODULES_L1 = {"npy", "qtensor", "packing", "container", "packed"}
 BASELINES = {
     "optimum",
     "onnx",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from dareq_edge.errors import DataError
+from dareq_edge.npy import read_npy
 from dareq_edge.recipes import Source
 from dareq_edge.tokenizer_files import tokenizer_files
 
@@ -94,11 +95,11 @@ def _encode(source: Source, path: Path) -> NDArray[np.int64]:
 
 def _saved_ids(path: Path) -> NDArray[np.int64]:
     try:
-        ids = np.load(path, allow_pickle=False)
+        ids = read_npy(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read as token ids ({error}); save whole numbers with numpy.save"
         ) from error
-    if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
-        raise DataError(f"{path} holds {getattr(ids, 'dtype', 'an archive')}; token ids must be whole numbers")
+    if ids.dtype.kind not in "iu":
+        raise DataError(f"{path} holds {ids.dtype}; token ids must be whole numbers")
     return ids.reshape(-1)

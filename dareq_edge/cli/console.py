@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from dareq_edge.manifest import Manifest
@@ -25,12 +26,17 @@ WIDE = 110
 
 def fail(sentence: str) -> None:
     """Print an error on stderr."""
-    _stderr().print(Text.assemble(("error: ", "bold red"), (sentence, "red")), soft_wrap=True)
+    _stderr().print(Text.assemble(("error: ", "bold red"), (printable(sentence), "red")), soft_wrap=True)
 
 
 def note(sentence: str) -> None:
     """Print a remark on stderr."""
-    _stderr().print(Text(sentence, "dim"), soft_wrap=True)
+    _stderr().print(Text(printable(sentence), "dim"), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """A sentence as one line that commands no terminal: it may hold names out of a file that means harm."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def result(record: Mapping[str, object], shown: RenderableType, *, as_json: bool) -> None:
@@ -39,7 +45,24 @@ def result(record: Mapping[str, object], shown: RenderableType, *, as_json: bool
         print(json.dumps(record, ensure_ascii=False, indent=1))
     else:
         # Piped into a file there is no width to respect, and cut columns would be lost.
-        Console(width=None if sys.stdout.isatty() else WIDE).print(shown)
+        Console(width=None if sys.stdout.isatty() else WIDE, markup=False, emoji=False).print(_Printable(shown))
+
+
+def harmless(text: str) -> str:
+    """Generated text without the characters that command a terminal; line ends and tabs stay."""
+    return "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f") else "\ufffd" for c in text)
+
+
+class _Printable:
+    """What is shown, in which a name out of a file can neither command the terminal nor be taken for markup."""
+
+    def __init__(self, shown: RenderableType) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._shown, options):
+            text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in segment.text)
+            yield Segment(text, segment.style, segment.control)
 
 
 def plain(manifest: Manifest) -> dict[str, Any]:

@@ -19,6 +19,8 @@ _SPEED = (
     ("new tokens/s", "decode_tokens_per_s", "{:,.1f}"),
     ("load, s", "load_s", "{:.2f}"),
 )
+_SHOWN = 1e15
+"""What a device says is shown below this; above, it says nothing that can be meant."""
 
 
 def verdict_table(verdict: KitVerdict, result: DeviceResult) -> RenderableType:
@@ -48,12 +50,13 @@ def _table(first: str) -> Table:
 
 
 def _said(value: object, form: str) -> str:
-    return form.format(value) if isinstance(value, int | float) else ""
+    return form.format(value) if isinstance(value, int | float) and abs(value) < _SHOWN else ""
 
 
 def _device(result: DeviceResult) -> list[str]:
     device: dict[str, Any] = dict(result.device)
-    features = " ".join(str(f) for f in device.get("features") or [])
+    features = device.get("features")
+    features = " ".join(map(str, features)) if isinstance(features, list) else ""
     versions = ", ".join(f"{name} {device.get(name)}" for name in ("python", "onnxruntime", "numpy"))
     peak = result.claims.get("peak_memory_mb")
     memory = "" if peak is None else f", {_said(peak, '{:,.0f}')} MB at most"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dareq_edge.errors import ArtifactError, ExportError, SpecError
 from dareq_edge.folders import new_folder
 from dareq_edge.manifest import Manifest, refuse_packed
+from dareq_edge.records import read_json
 
 if TYPE_CHECKING:
     from dareq_runtime import OnnxModel
@@ -92,9 +93,12 @@ def _write_genai(source: Path, out: Path) -> None:
     """onnxruntime-genai's description, with the file's new name, and mapped: it passes on every key of a session."""
     from dareq_runtime.ort_format import MAPPED
 
-    data = json.loads(source.read_text(encoding="utf-8"))
-    decoder = data["model"]["decoder"]
-    decoder |= {"filename": MODEL, "session_options": decoder.get("session_options", {}) | MAPPED}
+    try:
+        data = read_json(source)
+        decoder = data["model"]["decoder"]
+        decoder |= {"filename": MODEL, "session_options": decoder.get("session_options", {}) | MAPPED}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{source} cannot be read ({error!r}); export the folder again") from error
     out.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

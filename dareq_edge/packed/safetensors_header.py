@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.records import parse_json
 
 LARGEST = 100_000_000
 """Bytes of the longest header that safetensors itself accepts."""
@@ -48,7 +48,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             raise ArtifactError(f"{path} is not a safetensors file; quantize the checkpoint again")
         text = file.read(length)
     try:
-        return {k: _tensor(v, 8 + length) for k, v in json.loads(text).items() if k != "__metadata__"}
+        return {k: _tensor(v, 8 + length) for k, v in parse_json(text).items() if k != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} has a damaged header ({error}); quantize the checkpoint again") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from dareq_edge.errors import ExportError
 from dareq_edge.tokenizer_files import copy_tokenizer
 from dareq_export.profiles import NATIVE, Profile
+from dareq_export.source import read_object
 
 
 def write_client_files(
@@ -27,7 +28,7 @@ def write_client_files(
     Raises:
         ExportError: A value that every client needs is missing from config.json.
     """
-    config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = read_object(source / "config.json")
     config.pop("quantization_config", None)
     browser = browser_config(profile, data_files) if profile.name == "web" else {}
     _dump(out / "config.json", config | browser)
@@ -47,15 +48,14 @@ def _generation_config(source: Path, config: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint's own, or the special ids of its config."""
     path = source / "generation_config.json"
     if path.is_file():
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return data
+        return read_object(path)
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {key: config[key] for key in ids if config.get(key) is not None}
 
 
 def _adapt_tokenizer(path: Path, config: dict[str, Any]) -> None:
     """onnxruntime-genai accepts a fixed list of tokenizer classes; transformers 5 writes names outside it."""
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(path)
     name = data.get("tokenizer_class")
     if config.get("model_type") == "opt" and name in (None, "TokenizersBackend", "PreTrainedTokenizerFast"):
         data |= {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}

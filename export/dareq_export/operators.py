@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.folders import inside
 from dareq_edge.manifest import Manifest
 
 
@@ -62,7 +63,7 @@ def summarize(folder: Path) -> GraphSummary:
         ArtifactError: There is no graph, or it cannot be read.
     """
     name = Manifest.read(folder).graph
-    path = folder / name
+    path = inside(folder, name)
     if path.suffix == ".ort":
         raise ArtifactError(
             f"{path} is in ORT format; required_operators.config beside it lists its operators, and inspect counts "

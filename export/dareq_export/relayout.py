@@ -16,11 +16,12 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 
-from dareq_edge.errors import SpecError
+from dareq_edge.errors import ArtifactError, SpecError
 from dareq_edge.folders import inside, new_folder
 from dareq_edge.manifest import NAME, Manifest, refuse_packed
 from dareq_export.clients import browser_config
 from dareq_export.profiles import PROFILES
+from dareq_export.source import read_object
 
 NAMES = PROFILES["web"]
 """The names alone; operators and session settings stay the folder's own."""
@@ -51,7 +52,7 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
     if manifest.graph == NAMES.graph:
         raise SpecError(f"{source} has the file names of transformers.js already; use it as it is")
     manifest.verify(source)
-    graph = onnx.load(inside(source, manifest.graph), load_external_data=False)
+    graph = _read_graph(inside(source, manifest.graph))
     beside = PurePosixPath(manifest.graph).parent
     renamed = _data_names(graph)
     moved = {str(beside / old): NAMES.from_root(new) for old, new in renamed.items()}
@@ -66,6 +67,13 @@ def for_transformers_js(folder: str | Path, out: str | Path, *, overwrite: bool 
         manifest = replace(manifest, graph=NAMES.graph, tensors=tensors).with_files(scratch)
         manifest.write(scratch)
     return manifest
+
+
+def _read_graph(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises a class of its own
+        raise ArtifactError(f"{path} is no ONNX graph ({str(error)[:160]!r}); export the folder again") from error
 
 
 def _data_names(graph: onnx.ModelProto) -> dict[str, str]:
@@ -98,10 +106,13 @@ def _link(old: Path, new: Path) -> None:
 def _describe(scratch: Path, data_files: int) -> None:
     """Say the names in config.json (transformers.js) and genai_config.json (onnxruntime-genai)."""
     path = scratch / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_object(path)
     config |= browser_config(NAMES, data_files)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     path = scratch / "genai_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["model"]["decoder"]["filename"] = NAMES.graph
+    config = read_object(path)
+    try:
+        config["model"]["decoder"]["filename"] = NAMES.graph
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{path.name} has no model.decoder; export the folder again") from error
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

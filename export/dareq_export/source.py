@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 
 from dareq_edge.errors import CheckpointError
 from dareq_edge.folders import inside
-from dareq_edge.manifest import refuse_packed
+from dareq_edge.layer_limit import check_layers
+from dareq_edge.manifest import refuse_packed, verify_if_listed
 from dareq_edge.qtensor import QuantizedTensor
+from dareq_edge.records import read_json
 from dareq_edge.spec import QuantSpec
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,12 +43,15 @@ class QuantizedSource:
 
         Raises:
             CheckpointError: The folder is not a quantized checkpoint, or a file is missing or corrupt.
+            ArtifactError: A file is not what the folder's dareq.json says.
             SpecError: It is packed.
         """
         refuse_packed(folder)
-        config = _read_json(folder / "config.json")
-        plan = (config.get("quantization_config") or {}).get("plan")
-        if not plan:
+        verify_if_listed(folder)
+        check_layers(read_object(folder / "config.json"), folder)
+        quantization = read_object(folder / "config.json").get("quantization_config")
+        plan = quantization.get("plan") if isinstance(quantization, dict) else None
+        if not plan or not isinstance(plan, dict):
             raise CheckpointError(
                 f"{folder} is not a checkpoint that dareq-edge quantized; run dareq-edge quantize on it first"
             )
@@ -87,7 +91,9 @@ class QuantizedSource:
 def _index(folder: Path) -> dict[str, Path]:
     """Tensor name → shard."""
     if (folder / _INDEX).is_file():
-        weight_map = _read_json(folder / _INDEX).get("weight_map", {})
+        weight_map = read_object(folder / _INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise CheckpointError(f"{folder / _INDEX} is not a safetensors index; quantize the checkpoint again")
         return {name: inside(folder, file, CheckpointError) for name, file in weight_map.items()}
     path = folder / _SINGLE
     try:
@@ -95,16 +101,21 @@ def _index(folder: Path) -> dict[str, Path]:
             return dict.fromkeys(shard.keys(), path)
     except FileNotFoundError as error:
         raise CheckpointError(f"no {_SINGLE} in {folder}; give a folder with safetensors weights") from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); quantize the checkpoint again") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        CheckpointError: It is missing or holds anything else.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"no {path.name} in {path.parent}; give a model folder") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); get the file again") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} does not hold a JSON object; get the file again")

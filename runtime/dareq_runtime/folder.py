@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dareq_edge import records
 from dareq_edge.errors import ArtifactError
 from dareq_edge.folders import inside
 from dareq_edge.manifest import Manifest
 
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""What a loaded model reads; without a hash nothing vouches for it."""
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
 
@@ -73,6 +82,9 @@ def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
     graph = inside(path, manifest.graph)
     if not graph.is_file():
         raise ArtifactError(f"{manifest.graph} is missing from {path}; copy or export the folder again")
+    for name in (manifest.graph, *_READ):
+        if name not in manifest.files and (path / name).exists():
+            raise ArtifactError(f"{name} in {path} is not listed in dareq.json; remove it, or copy the folder again")
     config = read_json(path / "config.json")
     generation = read_json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
     eos = generation.get("eos_token_id", config.get("eos_token_id"))
@@ -82,9 +94,17 @@ def read_folder(path: Path, manifest: Manifest) -> OnnxFolder:
         manifest=manifest,
         graph=graph,
         context_length=context_length(config, path),
-        stop_ids=frozenset([eos] if isinstance(eos, int) else eos or []),
+        stop_ids=_ids(eos, path),
         pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
     )
+
+
+def _ids(found: object, path: Path) -> frozenset[int]:
+    """eos_token_id: one id, several, or none."""
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(type(i) is int for i in ids):
+        raise ArtifactError(f"eos_token_id of {path} is {found!r:.80}, no token id; copy or export the folder again")
+    return frozenset(ids)
 
 
 def context_length(config: dict[str, Any], path: Path) -> int:
@@ -98,7 +118,7 @@ def context_length(config: dict[str, Any], path: Path) -> int:
         ArtifactError: It does not say.
     """
     for key in _CONTEXT_KEYS:
-        if isinstance(config.get(key), int) and config[key] > 0:
+        if type(config.get(key)) is int and 0 < config[key] < 1 << 31:
             return int(config[key])
     raise ArtifactError(f"config.json in {path} has no {_CONTEXT_KEYS[0]}; export the folder again")
 
@@ -110,7 +130,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ArtifactError: It is missing or holds anything else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = records.read_json(path)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path.name} is missing from {path.parent}; copy or export the folder again") from error
     except (OSError, ValueError) as error:

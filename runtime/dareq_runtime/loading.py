@@ -7,6 +7,7 @@ from typing import Literal
 
 from dareq_edge.errors import SpecError
 from dareq_runtime.folder import read_folder, read_manifest
+from dareq_runtime.graph_check import check_graph
 from dareq_runtime.model import OnnxModel
 from dareq_runtime.packed import decode_weights
 from dareq_runtime.presets import DEFAULT, Preset, cores
@@ -67,6 +68,7 @@ def load(
     manifest = read_manifest(path)
     with verified(manifest, path, hashes=verify):
         facts = read_folder(path, manifest)
+        check_graph(path, manifest)
         weights = decode_weights(path, manifest) if manifest.packed else None
 
         def open_with(count: int | None) -> Graph:

@@ -20,7 +20,7 @@ from dareq_runtime.sampling import Sampling
 from dareq_runtime.scorer import CHUNK
 from dareq_runtime.scoring import score
 from dareq_runtime.session import Graph
-from dareq_runtime.tokenizer import TextStream, decode, read_tokenizer
+from dareq_runtime.tokenizer import TextStream, decode, encode, read_tokenizer
 from dareq_runtime.tokens import TokenSet
 from dareq_runtime.windows import WindowProtocol, make_protocol
 
@@ -112,7 +112,7 @@ class OnnxModel:
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise DataError(f"{self.folder.path} has no tokenizer; give token ids instead of text")
-            return np.asarray(self.tokenizer.encode(prompt).ids, dtype=np.int64)
+            return np.asarray(encode(self.tokenizer, prompt).ids, dtype=np.int64)
         ids = np.asarray(prompt)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise DataError(f"a prompt is {ids.dtype} {ids.shape}; give text or a flat list of token ids")

@@ -87,7 +87,8 @@ def open_graph(
     try:
         given = weights.give(options) if weights is not None else ()
         source = str(model) if weights is None else weights.model
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # enable_fallback would print what is wrong on stdout, and try the same again
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         del given  # onnxruntime has its copies now
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ArtifactError(

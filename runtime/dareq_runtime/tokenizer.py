@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Encoding, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from dareq_edge.errors import ArtifactError
+from dareq_edge.errors import ArtifactError, DareqError, DataError
+from dareq_edge.records import read_bytes, read_json
+
+LARGEST = 256 << 20
+"""Bytes of the largest tokenizer.json; Gemma's, with 262,144 tokens, has 33 MB."""
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -17,14 +21,41 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         ArtifactError: The files cannot be read.
     """
-    try:
+    with _in_words(f"the tokenizer in {folder} cannot be read", ArtifactError):
         if (folder / "tokenizer.json").is_file():
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+            return _plain(Tokenizer.from_buffer(read_bytes(folder / "tokenizer.json", LARGEST)))
         if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            return _from_bpe_files(folder)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ArtifactError(f"the tokenizer in {folder} cannot be read ({error}); copy it again") from error
+            return _plain(_from_bpe_files(folder))
     return None
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    """Without the padding and truncation a file may ask for: text must neither lose nor gain tokens."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+@contextmanager
+def _in_words(what: str, kind: type[DareqError]) -> Iterator[None]:
+    """One sentence for what tokenizers raises: bare Exceptions, and panics of Rust, which are not even those."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, DareqError) or not (isinstance(error, Exception) or "Panic" in type(error).__name__):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:240]
+        raise kind(f"{what} ({reason}); copy it again") from error
+
+
+def encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    """Tokens of a text, with the tokenizer's own leading special token if it has one.
+
+    Raises:
+        DataError: This tokenizer cannot express it.
+    """
+    with _in_words("the tokenizer cannot encode the text", DataError):
+        return tokenizer.encode(text)
 
 
 def byte_level_bpe(vocab: Path, merges: Path, bos: str | None = None) -> Tokenizer:
@@ -56,7 +87,7 @@ def byte_level_bpe(vocab: Path, merges: Path, bos: str | None = None) -> Tokeniz
 def _from_bpe_files(folder: Path) -> Tokenizer:
     """Byte-level BPE; tokenizer_config.json says whether a text starts with a special token."""
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_json(path) if path.is_file() else {}
     bos = config.get("bos_token")
     text = bos.get("content") if isinstance(bos, dict) else bos
     return byte_level_bpe(folder / "vocab.json", folder / "merges.txt", text if config.get("add_bos_token") else None)
@@ -77,7 +108,8 @@ class TextStream:
     def add(self, token: int) -> str:
         """Text that this token completes; often the token's own, sometimes empty."""
         self._ids.append(token)
-        piece: str = self._stream.step(self._tokenizer, token) or ""
+        with _in_words("the tokenizer cannot decode what was generated", ArtifactError):
+            piece: str = self._stream.step(self._tokenizer, token) or ""
         self._given += piece
         return piece
 
@@ -89,5 +121,6 @@ class TextStream:
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Text of ids without special tokens."""
-    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
+    with _in_words("the tokenizer cannot decode what was generated", ArtifactError):
+        text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
     return text

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from dareq_edge.errors import DataError, SpecError
+from dareq_edge.npy import read_npy
 from dareq_runtime import hub
+from dareq_runtime.tokenizer import encode
 
 Unit = Literal["text", "lines"]
 Layout = Literal["auto", "plain", "rows"]
@@ -120,7 +122,7 @@ def tokenize(pieces: list[str], tokenizer: Tokenizer, *, source: str, unit: Unit
         raise DataError(f"{source} holds no text; give another file")
     ids, sizes = [], []
     for piece in pieces:
-        encoding = tokenizer.encode(piece)
+        encoding = encode(tokenizer, piece)
         ids.append(np.asarray(encoding.ids, dtype=np.int64))
         sizes.append(_bytes_per_token(encoding, piece))
     return TokenSet(tuple(ids), source, unit, tuple(sizes))
@@ -159,12 +161,11 @@ def _from_ids(path: Path, unit: Unit) -> TokenSet:
     if unit == "lines":
         raise DataError(f"{path} is one run of tokens but the protocol needs lines; use --text FILE")
     try:
-        ids = np.load(path, allow_pickle=False)
+        ids = read_npy(path)
     except FileNotFoundError as error:
         raise DataError(f"there is no token file {path}; check --tokens") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a .npy file of token ids ({error}); write it with numpy.save") from error
-    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu" or not len(ids):
-        found = f"{ids.dtype} {ids.shape}" if isinstance(ids, np.ndarray) else "an archive"
-        raise DataError(f"{path} holds {found}; expected a non-empty 1-D array of int64 token ids")
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not len(ids):
+        raise DataError(f"{path} holds {ids.dtype} {ids.shape}; expected a non-empty 1-D array of int64 token ids")
     return TokenSet((ids.astype(np.int64),), str(path))

@@ -14,7 +14,7 @@ from dareq_edge.manifest import PIECE, Manifest, mismatch
 from dareq_runtime.presets import cores
 
 SMALL = 2**20
-"""Bytes. Smaller files, the graph among them, are checked before anything reads them."""
+"""Bytes. Smaller files, and the graph in any case, are checked before anything reads them."""
 
 _READ = 1 << 16
 """Bytes read at a time. Once larger blocks were freed glibc takes such blocks from the heap, and what onnxruntime has
@@ -42,7 +42,7 @@ def verified(manifest: Manifest, folder: Path, *, hashes: bool = True) -> Iterat
     if not hashes:
         yield
         return
-    small = {n: f for n, f in manifest.files.items() if f.bytes < SMALL}
+    small = {n: f for n, f in manifest.files.items() if f.bytes < SMALL or n == manifest.graph}
     large = {n: f for n, f in manifest.files.items() if n not in small}
     replace(manifest, files=small).verify(folder)
     with ThreadPoolExecutor(cores(), "sha256") as pool:

@@ -25,9 +25,23 @@ def test_a_name_inside_is_joined(tmp_path: Path, name: str) -> None:
 def test_the_links_of_a_hub_cache_are_followed(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs/1").write_text("weights")
-    (tmp_path / "snapshot").mkdir()
-    (tmp_path / "snapshot/model.safetensors").symlink_to("../blobs/1")
-    assert inside(tmp_path / "snapshot", "model.safetensors").read_text() == "weights"
+    (tmp_path / "snapshots/c0ffee").mkdir(parents=True)
+    (tmp_path / "snapshots/c0ffee/model.safetensors").symlink_to("../../blobs/1")
+    assert inside(tmp_path / "snapshots/c0ffee", "model.safetensors").read_text() == "weights"
+
+
+def test_links_within_a_folder_are_followed_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "model/deeper").mkdir(parents=True)
+    (tmp_path / "model/weights").write_text("weights")
+    (tmp_path / "model/same").symlink_to("weights")
+    (tmp_path / "linked").symlink_to("model")
+    assert inside(tmp_path / "linked", "same").read_text() == "weights"
+    (tmp_path / "model/other").symlink_to("../secret")
+    (tmp_path / "model/deeper/up").symlink_to("../..")
+    for name in ("other", "deeper/up/secret"):
+        with pytest.raises(ArtifactError, match="is a link that leads out of the folder"):
+            inside(tmp_path / "model", name)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, BertConfig, BloomConfig, LlamaConfig, MixtralConfig, OPTConfig
 
 import tolerances
-from dareq_edge.errors import CheckpointError, ExportError, UnsupportedArchitectureError
+from dareq_edge.errors import ArtifactError, CheckpointError, ExportError, UnsupportedArchitectureError
 from dareq_edge.hf import DareqConfig
 from dareq_edge.manifest import Manifest
 from dareq_edge.quantize import quantize_checkpoint
@@ -174,6 +174,9 @@ def test_a_missing_tensor_fails_by_name_and_leaves_nothing(tmp_path: Path) -> No
     tensors = load_file(source / "model.safetensors")
     del tensors["model.decoder.layers.1.fc2.scales"]
     save_file(tensors, source / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors has .* bytes, expected"):
+        export_onnx(source, tmp_path / "out")
+    (source / "dareq.json").unlink()  # as a folder that save_pretrained wrote
     with pytest.raises(CheckpointError, match=r"layers\.1\.fc2\.scales"):
         export_onnx(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -106,7 +106,7 @@ def test_ids_from_a_file(tmp_path: Path, dtype: type) -> None:
 @pytest.mark.parametrize("bad", [np.zeros((2, 2), np.int64), np.zeros(3), np.zeros(0, np.int64), np.array(["a"])])
 def test_bad_arrays(tmp_path: Path, bad: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", bad)
-    with pytest.raises(DataError, match="1-D array of int64"):
+    with pytest.raises(DataError, match=r"1-D array of int64|no numbers"):
         read_tokens(tokens=tmp_path / "x.npy")
 
 

@@ -45,7 +45,8 @@ def run(
         raise DataError("there is no prompt; give a PROMPT, - for standard input, or --prompt-ids")
 
     def show(row: int, token: int, text: str) -> None:
-        sys.stdout.write(text if isinstance(start, str) or text else f"{token} ")
+        piece = text if isinstance(start, str) or text else f"{token} "
+        sys.stdout.write(console.harmless(piece) if sys.stdout.isatty() else piece)
         sys.stdout.flush()
 
     model = dareq_runtime.load(folder, compute=compute, threads=options.run_threads(threads), preset=preset)

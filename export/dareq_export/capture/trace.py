@@ -55,10 +55,10 @@ def read_config(folder: Path) -> PretrainedConfig:
         CheckpointError: transformers does not know it.
     """
     try:
-        return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # without it, transformers may ask
+    except Exception as error:  # whatever a configuration class makes of values it was not made for
         path = folder / "config.json"
-        raise CheckpointError(f"{path} is not a configuration transformers knows: {error}") from error
+        raise CheckpointError(f"{path} is not a configuration transformers knows: {_first_line(error)}") from error
 
 
 class _Decoder(nn.Module):
@@ -133,7 +133,7 @@ def _empty_model(config: PretrainedConfig, attention: str) -> nn.Module:
         with no_init_weights():
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
         model.tie_weights()
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # as above
         if isinstance(error, KeyError) and error.args == (attention,):  # a table of classes of its own
             raise UnsupportedArchitectureError(
                 f"model type {config.model_type!r} does not attend through transformers' AttentionInterface, so its "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from typing import BinaryIO
 from dareq_edge.errors import ArtifactError
 from dareq_edge.folders import inside
 from dareq_edge.manifest import FileEntry
+from dareq_edge.records import read_bytes
 from dareq_runtime.kit.layout import KIT_JSON
 
 BLOCK = 1 << 20
+LARGEST = 512 << 20
+"""Bytes of the largest file that is read whole: a million losses have 8 MB."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The same kit is the same zip, byte for byte."""
 
@@ -75,22 +79,30 @@ def reading(kit: Path) -> Iterator[Read]:
         ArtifactError: It is neither, or a file is missing or cannot be read.
     """
     if kit.is_dir():
-        yield lambda name: _read(kit, inside(kit, name).read_bytes, name)
+        yield lambda name: _read(kit, lambda: read_bytes(inside(kit, name), LARGEST), name)
         return
     try:
         archive = zipfile.ZipFile(kit)
     except FileNotFoundError as error:
         raise ArtifactError(f"there is no kit {kit}; give the folder or zip that dareq-edge bundle wrote") from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ArtifactError(f"{kit} is neither a kit's folder nor its zip ({error}); bundle it again") from error
     with archive:
         places = [n for n in archive.namelist() if n.split("/")[-1] == KIT_JSON]
         root = min(places, key=len, default=KIT_JSON).removesuffix(KIT_JSON)
-        yield lambda name: _read(kit, lambda: archive.read(root + name), name)
+        yield lambda name: _read(kit, lambda: _stored(archive, root + name), name)
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file as it lies in the zip; one that would have to be decompressed is none of ours, and may be a bomb."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > LARGEST:
+        raise ValueError(f"{info.file_size} bytes, compressed or too many")
+    return archive.read(info)
 
 
 def _read(kit: Path, read: Callable[[], bytes], name: str) -> bytes:
     try:
         return read()
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, struct.error, RuntimeError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{name} of {kit} is missing or cannot be read ({error}); bundle it again") from error

@@ -32,6 +32,7 @@ from typing import Any, get_args
 
 from dareq_edge.errors import ArtifactError
 from dareq_edge.manifest import FileEntry
+from dareq_edge.records import typed
 from dareq_edge.report import ScoreReport
 from dareq_runtime.session import Compute
 from dareq_runtime.verdict import FP32_COMPUTE, INT8_CACHE, INT8_COMPUTE, Tolerance
@@ -39,6 +40,7 @@ from dareq_runtime.verdict import FP32_COMPUTE, INT8_CACHE, INT8_COMPUTE, Tolera
 FORMAT = 1
 KIT_JSON, DIGEST, TOKENS, VALIDATE = "kit.json", "kit.sha256", "tokens.npy", "validate.py"
 MODEL, REFERENCE = "model", "reference"
+_WEIGHTINGS = {name: name for name in ("token", "window")}
 TOP = 32
 """Tokens of each of the host's predictions whose probabilities travel."""
 COMPUTES: tuple[Compute, ...] = get_args(Compute)
@@ -108,13 +110,14 @@ class Kit:
             raise ArtifactError(f"{where} has format {data.get('format')!r}, not {FORMAT}; update dareq-edge")
         try:
             fields = {name: data[name] for name in cls.__slots__}
-            fields["model"] = KitModel(**data["model"])
+            fields["model"] = typed(KitModel, data["model"])
+            fields["protocol"], fields["weighting"] = str(data["protocol"]), _WEIGHTINGS[data["weighting"]]
             fields["windows"] = tuple((int(a), int(b), int(c)) for a, b, c in data["windows"])
             fields["references"] = {k: ScoreReport.from_json(v) for k, v in data["references"].items()}
             fields["features"] = tuple(data["features"])
-            fields["files"] = {k: FileEntry(**v) for k, v in data["files"].items()}
+            fields["files"] = {k: typed(FileEntry, v) for k, v in data["files"].items()}
             return cls(**fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{where} lacks or mistypes {error}; bundle it again") from error
 
 

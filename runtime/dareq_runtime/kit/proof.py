@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.npy import read_npy
+from dareq_edge.records import parse_json
 from dareq_runtime.kit.archive import Read, reading
 from dareq_runtime.kit.layout import DIGEST, KIT_JSON, Kit, digest_line, reference_name
 from dareq_runtime.kit.result import DeviceResult
@@ -46,7 +46,7 @@ def kit_of(result: DeviceResult, place: Path) -> tuple[Kit, dict[str, NDArray[np
 
 def _json(content: bytes, place: Path) -> object:
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError as error:
         raise ArtifactError(f"{KIT_JSON} of {place} is not JSON ({error}); bundle it again") from error
 
@@ -57,5 +57,10 @@ def _losses(kit: Kit, compute: str, total: int, read: Read, place: Path) -> NDAr
     content = read(name)
     if name not in kit.files or sha256(content).hexdigest() != kit.files[name].sha256:
         raise ArtifactError(f"{name} of {place} is not the file that was bundled; bundle it again")
-    losses: NDArray[np.float64] = np.load(io.BytesIO(content), allow_pickle=False)[:total]
-    return losses
+    try:
+        losses = read_npy(content)
+    except ValueError as error:
+        raise ArtifactError(f"{name} of {place} is no array of losses ({error}); bundle it again") from error
+    if losses.ndim != 1 or losses.dtype != np.float64 or len(losses) < total:
+        raise ArtifactError(f"{name} of {place} has {losses.dtype} {losses.shape}, not {total} losses; bundle again")
+    return losses[:total]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dareq_edge.errors import ArtifactError
+from dareq_edge.records import read_json
 from dareq_runtime.kit.layout import COMPUTES, FORMAT
 from dareq_runtime.windows import Weighting
 
+LARGEST = 512 << 20
+"""Bytes: a million losses in two computes, host and device, have 80 MB."""
 _AGAIN = "run validate.py again"
 
 
@@ -84,13 +86,13 @@ def read_result(path: Path) -> DeviceResult:
             computes={name: _compute(name, found, total) for name, found in data["computes"].items()},
             claims={name: data.get(name) for name in ("passed", "reasons", "peak_memory_mb")},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{path} lacks or mistypes {error}; {_AGAIN}") from error
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, LARGEST)
     except FileNotFoundError as error:
         raise ArtifactError(f"there is no {path}; give the result.json that validate.py wrote") from error
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from dareq_runtime.folder import read_manifest
 from dareq_runtime.kit import cpus, layout
 from dareq_runtime.kit.archive import Add, add_to_folder, add_to_zip
 from dareq_runtime.kit.layout import COMPUTES, Kit, KitModel
-from dareq_runtime.kit.references import write_references
+from dareq_runtime.kit.references import npy_rows, write_references
 from dareq_runtime.loading import load
 from dareq_runtime.model import OnnxModel
 from dareq_runtime.scorer import CHUNK
@@ -120,7 +120,9 @@ def _measure(folder: Path, work: Path, job: Job, progress: Progress) -> tuple[Ki
         windows = protocol.windows(job.tokens)
         losses = write_references(model, compute, windows, work, chunk=job.chunk, progress=progress)
         references[compute] = make_report(model.label, losses, windows, job.tokens, protocol)
-    np.save(work / layout.TOKENS, np.concatenate(job.tokens.sequences).astype("<i8"))
+    ids = np.concatenate(job.tokens.sequences).astype("<i8")
+    with npy_rows(work / layout.TOKENS, "<i8", ids.shape) as file:  # numpy.save would not say that the disk is full
+        file.write(ids.tobytes())
     manifest = model.folder.manifest
     kit = Kit(
         made_by=f"dareq-edge {dareq_edge.__version__}",
