@@ -17,6 +17,7 @@ OPTIMIZATIONS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "
 
 ENTRIES = frozenset(
     {
+        "optimization.disable_specified_optimizers",
         "session.disable_prepacking",
         "session.disable_quant_qdq",
         "session.intra_op.allow_spinning",

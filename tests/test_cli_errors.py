@@ -115,7 +115,7 @@ def test_an_interrupted_run_leaves_no_folder(place: Path, number: signal.Signals
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
-    assert len(list(place.iterdir())) == 3  # the scratch folder is there
+    assert len(list(place.iterdir())) == 4  # the scratch folder and its lock are there
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 128 + number

@@ -44,7 +44,7 @@ _DEFAULTS: dict[Tier, RateParts] = {
         tuning=80,
     ),
     "analytic": replace(_EVERY_TIER, attention_moments=True, feedback=True, damping=0.2, row_feedback=16),
-    "weights": _EVERY_TIER,
+    "weights": replace(_EVERY_TIER, balance=False, trellis=False, passes=1),
 }
 """What ``None`` in a setting means, per tier."""
 _SURVEY_TOKENS = 4096

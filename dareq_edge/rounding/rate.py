@@ -91,17 +91,23 @@ def without_feedback(second: torch.Tensor) -> Factor:
 
 
 def relative_importance(weight: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """What errors cost where nothing is known of what outputs are for: relative to the outputs' mean square.
+    """What errors cost where nothing is known of what outputs are for: as EntQuant's scales have it.
+
+    Its step for a row is proportional to sqrt(mean|w_i| mean|W|), which is the step here when g is as below, whatever
+    the inputs' size.
 
     Args:
         weight: W, float32 [N, K], rows that share their inputs.
         second: H, float32 [K, K].
 
     Returns:
-        g, float32 [N], all the same.
+        g, float32 [N].
     """
-    power = float(((weight @ second) * weight).sum(dtype=torch.float64)) / len(weight)
-    return torch.full((len(weight),), 1 / power if power > 0 else 1.0)
+    size = weight.abs().mean(dim=1, dtype=torch.float64)
+    whole, inputs = float(size.mean()), float(second.diagonal().double().mean())
+    if whole == 0 or inputs == 0:
+        return torch.ones(len(weight))
+    return (1 / (size.clamp(min=1e-3 * whole) * whole * inputs)).float()
 
 
 def _counts(q: torch.Tensor) -> torch.Tensor:

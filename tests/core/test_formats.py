@@ -106,7 +106,7 @@ def test_a_manifest_may_not_point_out_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_manifest_keeps_what_a_session_must_be_told(tmp_path: Path) -> None:
-    sessions = {c: SessionSettings("ORT_ENABLE_ALL", {f"session.{c}": "1"}) for c in ("int8", "fp32")}
+    sessions = {c: SessionSettings("ORT_ENABLE_ALL", {"session.disable_prepacking": c}) for c in ("int8", "fp32")}
     made = Manifest("onnx", "me", profile="web", graph="onnx/model_q4.onnx", sessions=sessions)
     made.write(tmp_path)
     assert Manifest.read(tmp_path) == made
@@ -124,13 +124,17 @@ def test_a_manifest_of_before_profiles_is_native(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"optimization": "ORT_FASTER", "entries": {}}, {"optimization": "ORT_ENABLE_ALL", "entries": {"a": 1}}],
+    [
+        {"optimization": "ORT_FASTER", "entries": {}},
+        {"optimization": "ORT_ENABLE_ALL", "entries": {"session.disable_prepacking": 1}},
+        {"optimization": "ORT_ENABLE_ALL", "entries": {"session.register_custom_ops_library": "x.so"}},
+    ],
 )
 def test_session_settings_that_onnxruntime_would_not_take(tmp_path: Path, settings: dict[str, object]) -> None:
     Manifest("onnx", "me").write(tmp_path)
     data = json.loads((tmp_path / "dareq.json").read_text())
     (tmp_path / "dareq.json").write_text(json.dumps(data | {"sessions": {"int8": settings}}))
-    with pytest.raises(ArtifactError, match=r"optimization is|is 1, not text"):
+    with pytest.raises(ArtifactError, match=r"optimization is|is 1, not text|custom_ops_library' is none that"):
         Manifest.read(tmp_path)
 
 

@@ -113,6 +113,19 @@ def test_relative_importance_does_not_see_scale() -> None:
     assert torch.equal(relative_importance(torch.zeros(3, 48), second), torch.ones(3))
 
 
+def test_relative_importance_gives_the_steps_of_entquant() -> None:
+    """sqrt(lambda / 32 mean|w_i| mean|W|), the closed form before its refinement, with one lambda per slope."""
+    weight, second = problem()
+    weight *= torch.linspace(0.2, 3, len(weight))[:, None]
+    want = (weight.abs().mean(dim=1) * weight.abs().mean()).sqrt()
+    found = []
+    for inputs in (second, 7 * second):
+        ratio = step_sizes(relative_importance(weight, inputs), without_feedback(inputs), 1e-3) / want
+        assert torch.allclose(ratio, ratio.mean().expand_as(ratio))
+        found.append(float(ratio.mean()))
+    assert found[0] == pytest.approx(found[1])
+
+
 @pytest.mark.parametrize(("turns", "largest"), [(False, 127), (True, 126)])
 def test_no_step_is_so_fine_that_codes_run_out(turns: bool, largest: int) -> None:
     weight, second = problem()

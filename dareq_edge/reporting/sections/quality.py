@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dareq_edge.report import ScoreReport
     from dareq_runtime.verdict import LinkReport
 
+_LARGEST = 1e100  # what can be drawn; the table has the rest
+
 
 def body(report: Report) -> Markup | None:
     """Points with error bars, then the links."""
@@ -38,7 +40,10 @@ def _scores(scores: tuple[ScoreReport, ...]) -> Markup:
     columns = ("model", "perplexity", "± error", "bits per byte", "tokens", "protocol")
     numbers = table("Perplexity", columns, cells, words=(0, 5))
     said = "; ".join(f"{s.label} {s.ppl:,.3f}" for s in scores)
-    return intervals(Words("quality-ppl", "Perplexity", f"{said}."), rows, numbers=numbers, open_=True)
+    drawn = [row for row in rows if abs(row.value) + abs(row.error) < _LARGEST]
+    if not drawn:
+        return numbers
+    return intervals(Words("quality-ppl", "Perplexity", f"{said}."), drawn, numbers=numbers, open_=True)
 
 
 def _links(links: tuple[LinkReport, ...]) -> Markup:
