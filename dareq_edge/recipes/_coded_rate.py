@@ -89,7 +89,9 @@ def fit_lambda(
     """
     samples = take_all(source, modules, progress)
     weights = sum(sample.weights for sample in samples)
-    lam, _ = solve(lambda lam: coded_bits(samples, quantizer, lam), 8 * room / weights, _NEAR)
+    lam, bits = solve(lambda lam: coded_bits(samples, quantizer, lam), 8 * room / weights, _NEAR)
+    if bits > 8 * room / weights + 5 * _NEAR:
+        lam = MOST  # even that will hardly do
     while True:
         taken = 0
         for done, module in enumerate(modules):
@@ -103,7 +105,8 @@ def fit_lambda(
                 f"no lambda fits packed data of {format_bytes(smallest + room)}; the smallest possible is "
                 f"{format_bytes(smallest + taken)}, allow at least that"
             )
-        lam = min(lam * _COARSER, MOST)
+        more = 8 * (taken - room) / weights  # half a bit for each doubling
+        lam = min(lam * _COARSER * 4.0**more, MOST)
 
 
 def take_all(source: Source, modules: Collection[str], progress: Progress) -> list[Sample]:

@@ -49,14 +49,13 @@ def packed_bytes(tmp_path: Path, method: str, max_bytes: int) -> int:
         [(method, size) for method in METHODS for size in (1_800_000, 2_600_000, 3_300_000)],
         ("entquant", 2_600_000),
         ("weights", 1_800_000),
-        ("analytic", 2_600_000),
     ),
 )
 def test_the_packed_model_fits_and_uses_98_percent(tmp_path: Path, method: str, max_bytes: int) -> None:
     assert 0.98 * max_bytes <= packed_bytes(tmp_path, method, max_bytes) <= max_bytes
 
 
-@pytest.mark.parametrize("method", ["entquant", "weights"])
+@pytest.mark.parametrize("method", fast(["entquant", "weights"], "entquant"))
 def test_too_little_is_refused_with_the_smallest_size(tmp_path: Path, method: str) -> None:
     name, settings = METHODS[method]
     with pytest.raises(AllocationError, match="the smallest possible") as refused:
