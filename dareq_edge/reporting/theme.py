@@ -153,6 +153,7 @@ details::details-content{content-visibility:visible;block-size:auto}
 .scroll{overflow:visible}
 table{font-size:7.5pt}
 th,td{padding-right:.4rem}
+td code{overflow-wrap:anywhere;white-space:normal}
 thead{display:table-header-group}
 h2{break-after:avoid}
 figure,article,tr,.verdict,.sign{break-inside:avoid}
