@@ -67,7 +67,10 @@ def parse_size(text: str) -> Size:
         return Size(parse_bytes(memory[1]), memory=True)
     found = _SIZE.fullmatch(text)
     if found is None or found[2].lower() != PER_WEIGHT:
-        return Size(parse_bytes(text))
+        try:
+            return Size(parse_bytes(text))
+        except SpecError as error:
+            raise SpecError(f"{error}, 4.5{PER_WEIGHT} or 256MB-ram") from error
     bits = Decimal(re.sub("[_,]", "", found[1]))
     if not 0 < bits <= 32:
         raise SpecError(f"size is {text!r}; bits per weight are more than 0 and at most 32, e.g. 4.5bpw")

@@ -89,9 +89,10 @@ def quantization(context: typer.Context, *, cache_bits: int = 32, packed: bool =
         raise SpecError(
             f"codes of recipe {choice.name} have their size in a packed folder; add --pack to meet --max-size"
         )
-    room = most - _graph_bytes(given, choice.build().options(chosen), cache_bits)
+    graph = _graph_bytes(given, choice.build().options(chosen), cache_bits)
+    room = most - graph
     if room < 1:
-        raise AllocationError(f"--max-size {size} is less than the graph alone takes; allow more")
+        raise AllocationError(f"--max-size {size} is less than the {graph:,} bytes of the graph alone; allow more")
     return Quantization(chosen, choice.build(**{_CODED: room}), None, most, coded=True)
 
 

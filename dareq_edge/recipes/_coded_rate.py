@@ -103,7 +103,7 @@ def fit_lambda(
         if lam >= MOST:
             raise AllocationError(
                 f"no lambda fits packed data of {format_bytes(smallest + room)}; the smallest possible is "
-                f"{format_bytes(smallest + taken)}, allow at least that"
+                f"{format_bytes(smallest + taken)}, allow at least that and the graph"
             )
         more = 8 * (taken - room) / weights  # half a bit for each doubling
         lam = min(lam * _COARSER * 4.0**more, MOST)

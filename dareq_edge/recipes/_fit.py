@@ -153,7 +153,7 @@ def fit_rates(max_bytes: int, other: int, survey: Survey, tables: Mapping[str, S
     if room < smallest + least:
         raise AllocationError(
             f"no rates fit packed data of {format_bytes(max_bytes)}; the smallest possible, with {LEAST_BITS:g} bit "
-            f"per weight in blocks, is {format_bytes(other + smallest + least)}, allow at least that"
+            f"per weight in blocks, is {format_bytes(other + smallest + least)}, allow at least that and the graph"
         )
 
     def chosen(slope: float) -> dict[str, TableRate]:

@@ -66,8 +66,10 @@ def test_sizes_of_three_kinds() -> None:
     for wrong in ("0bpw", "33 bpw"):
         with pytest.raises(SpecError, match="more than 0 and at most 32"):
             parse_size(wrong)
-    with pytest.raises(SpecError, match="write a number and one of"):
+    with pytest.raises(SpecError, match=r"write a number and one of"):
         parse_size("60 M-ram")
+    with pytest.raises(SpecError, match=r"e\.g\. 60MB, 4\.5bpw or 256MB-ram$"):
+        parse_size("60MB-rom")
 
 
 def test_memory_of_a_device() -> None:
