@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from examples.benchmarks.allocation_rows import add_options, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,46 +87,17 @@ def make_subjects(arguments: argparse.Namespace, rules: Sequence[str], rates: Se
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--text", type=Path, action="append", required=True)
-    parser.add_argument("--max-tokens", type=int)
-    parser.add_argument("--rates", default="3.5,4,4.5,5,6")
+    add_options(parser, "3.5,4,4.5,5,6")
     parser.add_argument("--rules", default=",".join([OURS, *RULES]))
     parser.add_argument("--apart", type=float, default=1.0)
     parser.add_argument("--tier", default="analytic")
     parser.add_argument("--setting", action="append", default=[], help="of the recipe, e.g. trellis=false")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     names = arguments.rules.split(",")
     if unknown := sorted(set(names) - {OURS, *RULES}):
         parser.error(f"unknown rule {unknown[0]}; there are {', '.join([OURS, *RULES])}")
-
-    from dareq_edge.cli import console
-    from dareq_edge.cli.comparison import Request, compare_recipes
-    from dareq_edge.cli.comparison_table import comparison_table
-    from dareq_edge.cli.evaluation import DataChoice
-    from dareq_edge.cli.plot import check_plot, draw
-
-    if arguments.plot:
-        check_plot(arguments.plot)
-    console.quiet_libraries()
-    request = Request(
-        model=arguments.model,
-        revision=None,
-        subjects=make_subjects(arguments, names, [float(rate) for rate in arguments.rates.split(",")]),
-        texts=[DataChoice(text=path, max_tokens=arguments.max_tokens) for path in arguments.text],
-        out=arguments.out,
-    )
-    with console.progress_bars() as progress:
-        found = compare_recipes(request, progress)
-    if arguments.json:
-        print(json.dumps(found.to_json(), indent=1))
-    else:
-        console.result(found.to_json(), comparison_table(found), as_json=False)
-    if arguments.plot:
-        draw(found, arguments.plot, coded=True)
+    rates = [float(rate) for rate in arguments.rates.split(",")]
+    compare(arguments, make_subjects(arguments, names, rates), keep=False, coded=True)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ finished rows.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from examples.benchmarks.allocation_rows import add_options, compare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,43 +121,13 @@ def sizes(arguments: argparse.Namespace, subjects: list[Subject]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--text", type=Path, action="append", required=True)
-    parser.add_argument("--max-tokens", type=int)
-    parser.add_argument("--rates", default="4.5,5,6")
+    add_options(parser, "4.5,5,6")
     parser.add_argument("--recipe", default="dareq:analytic")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-
-    from dareq_edge.cli import console
-    from dareq_edge.cli.comparison import Request, compare_recipes
-    from dareq_edge.cli.comparison_table import comparison_table
-    from dareq_edge.cli.evaluation import DataChoice
-    from dareq_edge.cli.plot import check_plot, draw
-
-    if arguments.plot:
-        check_plot(arguments.plot)
-    console.quiet_libraries()
     subjects = make_subjects(arguments)
-    request = Request(
-        model=arguments.model,
-        revision=None,
-        subjects=subjects,
-        texts=[DataChoice(text=path, max_tokens=arguments.max_tokens) for path in arguments.text],
-        out=arguments.out,
-        keep=True,
-    )
-    with console.progress_bars() as progress:
-        found = compare_recipes(request, progress)
-    if arguments.json:
-        print(json.dumps(found.to_json(), indent=1))
-    else:
-        console.result(found.to_json(), comparison_table(found), as_json=False)
+    compare(arguments, subjects, keep=True, coded=False)
+    if not arguments.json:
         sizes(arguments, subjects)
-    if arguments.plot:
-        draw(found, arguments.plot)
 
 
 if __name__ == "__main__":
