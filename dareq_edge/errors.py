@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+_LONGEST = 1000
+"""Characters of a message; a sentence of ours with two long paths has about half of that."""
+
 
 class DareqError(Exception):
     """Base of every error this project raises on purpose; the command line prints it as one sentence."""
 
     def __str__(self) -> str:
-        """One line, also where a library's message or a name out of a file had several."""
-        return " ".join(line.strip() for line in super().__str__().splitlines())
+        """One line of at most ``_LONGEST`` characters, also where a name out of a file had thousands.
+
+        The middle is left out: the beginning says what and where, the end what to do.
+        """
+        line = " ".join(line.strip() for line in super().__str__().splitlines())
+        if len(line) <= _LONGEST:
+            return line
+        half = (_LONGEST - 3) // 2
+        return f"{line[:half]} … {line[-half:]}"
 
 
 class SpecError(DareqError):

@@ -139,6 +139,13 @@ def inside(folder: Path, name: str, error: type[DareqError] = ArtifactError) -> 
     if not name or Path(name).is_absolute() or not parts[0] or ".." in parts or ":" in parts[0] or "\0" in name:
         raise error(f"{name!r} in {folder} leads out of the folder; the folder was tampered with, get it again")
     path = folder / name
+    try:
+        os.lstat(path)
+    except OSError as found:
+        if found.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise error(
+                f"{name!r:.80} in {folder} cannot be a file ({found.strerror}); get the folder again"
+            ) from found
     if not _stays(folder, path):
         raise error(f"{name!r} in {folder} is a link that leads out of the folder; put the file itself there")
     return path

@@ -27,6 +27,6 @@ def check_layers(config: object, folder: Path) -> None:
     for key, value in config.items():
         if key in _KEYS and isinstance(value, int | float) and value > MOST:
             raise UnsupportedArchitectureError(
-                f"config.json of {folder} asks for {value:.3g} layers, {MOST} are the most; get the folder again"
+                f"config.json of {folder} asks for {value!r:.20} layers, {MOST} are the most; get the folder again"
             )
         check_layers(value, folder)

@@ -76,6 +76,8 @@ def typed(kind: type[_Made], data: Mapping[str, Any]) -> _Made:
     Raises:
         TypeError: A field is missing or unknown, has a value of another type, or a count is negative.
     """
+    if unknown := sorted(set(data) - {field.name for field in fields(kind)}):  # type: ignore[arg-type]
+        raise TypeError(f"{unknown[0]!r:.80}, which is no field")
     made = kind(**data)
     for field in fields(made):  # type: ignore[arg-type]  # it is a dataclass
         value = getattr(made, field.name)

@@ -43,19 +43,20 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         ArtifactError: The file is no safetensors file.
     """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= min(LARGEST, path.stat().st_size - 8):
+        length, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+        if not 0 < length <= min(LARGEST, size - 8):
             raise ArtifactError(f"{path} is not a safetensors file; quantize the checkpoint again")
         text = file.read(length)
     try:
-        return {k: _tensor(v, 8 + length) for k, v in parse_json(text).items() if k != "__metadata__"}
+        return {
+            k: _tensor(v, 8 + length, size - 8 - length) for k, v in parse_json(text).items() if k != "__metadata__"
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} has a damaged header ({error}); quantize the checkpoint again") from error
 
 
-def _tensor(record: dict[str, Any], start: int) -> StoredTensor:
-    first, end = record["data_offsets"]
-    shape = tuple(int(d) for d in record["shape"])
-    if not 0 <= first <= end:
-        raise ValueError(f"data_offsets {first}, {end}")
+def _tensor(record: dict[str, Any], start: int, room: int) -> StoredTensor:
+    (first, end), shape = record["data_offsets"], tuple(record["shape"])
+    if not all(type(n) is int and n >= 0 for n in (first, end, *shape)) or not first <= end <= room:
+        raise ValueError(f"data_offsets {first!r:.40}, {end!r:.40}, shape {shape!r:.40}")
     return StoredTensor(str(record["dtype"]), shape, start + first, end - first)

@@ -7,6 +7,7 @@ decides them, every block has a slope of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from dareq_edge.recipes._survey import Survey
 FIRST_GUESS = 1.03
 """Coded bits against the survey's: scales, tables of the coder, what feedback adds to variance."""
 _NEAR = 0.001  # of the whole budget
+_EVEN = 0.05  # bits between a layer and its block's rate
 _LOWEST, _HIGHEST = -80.0, 40.0  # log2 of slopes, nats per bit
 
 
@@ -54,16 +56,28 @@ class Budget:
         """
         coded, surveyed = spent.tolist()
         until = index + 1 if self.rates else None
-        left = self._allowed(until) - coded
+        left = self._left(index, coded)
         ratio = coded / surveyed if surveyed > 0 else FIRST_GUESS
-        low, high = _LOWEST, _HIGHEST
-        while high - low > 1e-4:
-            middle = (low + high) / 2
-            if ratio * self.survey.bits(2.0**middle, index, until) > left:
-                low = middle
-            else:
-                high = middle
-        return float(2.0**high)
+        return _slope_at(lambda slope: ratio * self.survey.bits(slope, index, until), left)
+
+    def block_rate(self, index: int, spent: torch.Tensor) -> float:
+        """Bits per weight left for block ``index``; where there are no rates, for it and all that follow."""
+        here = self.survey.block == index if self.rates else self.survey.block >= index
+        return self._left(index, float(spent[0])) / float(self.survey.weights[here].sum())
+
+    def _left(self, index: int, coded: float) -> float:
+        return self._allowed(index + 1 if self.rates else None) - coded
+
+    def even_factors(self, index: int, slope: float) -> list[float]:
+        """What the slope of each layer is ``slope`` times, so that all take the same bits per weight.
+
+        Args:
+            index: Which block; its layers are in the order of the survey.
+            slope: Nats per bit; together they take what they would take at it.
+        """
+        layers = (self.survey.block == index).nonzero()[:, 0]
+        rate = self.survey.bits(slope, index, index + 1) / float(self.survey.weights[layers].sum())
+        return [_slope_at(lambda s, i=i: self.survey.layer_rate(i, s), rate) / slope for i in layers.tolist()]  # type: ignore[misc]
 
     def _allowed(self, until: int | None) -> float:
         """Bits of the blocks before ``until``, or of all."""
@@ -73,21 +87,23 @@ class Budget:
             self.rates[i] * float(self.survey.weights[self.survey.block == i].sum()) for i in range(until)
         )
 
-    def met(self, changes: list[Change], spent: torch.Tensor, *, exactly: bool) -> bool:
-        """Whether the whole is what is allowed, when the last block is added to what was spent before it.
+    def next_slope(self, slope: float, changes: list[Change], spent: torch.Tensor, *, exactly: bool) -> float:
+        """A slope for the last block that comes nearer to what is allowed: a bit less for each factor of 4.
 
         Args:
-            changes: Of the last block.
+            slope: At which it was quantized.
+            changes: What came out.
             spent: Before it.
-            exactly: Whether more will not do, however little it is.
+            exactly: Whether more than is allowed will not do, however little it is.
+
+        Returns:
+            ``slope`` itself, if that is near enough.
         """
         allowed, taken = self._total(), float(spent[0]) + coded_bits(changes)
-        return taken <= allowed * (1 if exactly else 1 + _NEAR) and taken >= allowed * (1 - _NEAR)
-
-    def next_slope(self, slope: float, changes: list[Change], spent: torch.Tensor) -> float:
-        """A slope for the last block that comes nearer than ``slope`` did: a bit less for each factor of 4."""
+        if allowed * (1 - _NEAR) <= taken <= allowed * (1 if exactly else 1 + _NEAR):
+            return slope
         weights = float(self.survey.weights[self.survey.block == self.survey.block.max()].sum())
-        missed = (float(spent[0]) + coded_bits(changes) - self._total() * (1 - _NEAR / 2)) / weights
+        missed = (taken - allowed * (1 - _NEAR / 2)) / weights
         return float(slope * 4.0**missed)
 
     def _total(self) -> float:
@@ -98,6 +114,39 @@ class Budget:
         return spent + torch.tensor(
             [coded_bits(changes), self.survey.bits(slope, index, index + 1)], dtype=torch.float64
         )
+
+
+def _slope_at(bits: Callable[[float], float], wanted: float) -> float:
+    """The smallest slope at which falling ``bits`` are not above what is wanted."""
+    low, high = _LOWEST, _HIGHEST
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        if bits(2.0**middle) > wanted:
+            low = middle
+        else:
+            high = middle
+    return float(2.0**high)
+
+
+def evened(factors: Mapping[str, float], changes: list[Change], wanted: float) -> Mapping[str, float]:
+    """Factors of a block's layers (see ``RateRounding``) that bring their rates nearer to the block's.
+
+    Args:
+        factors: At which they were quantized, by name; may be empty.
+        changes: What came out.
+        wanted: Bits per weight.
+
+    Returns:
+        ``factors`` itself, if rates are near enough.
+    """
+    rates = {name: _rate(v) for name, v in changes if isinstance(v, QuantizedTensor)}
+    if not factors or max(abs(rate - wanted) for rate in rates.values()) <= _EVEN:
+        return factors
+    return {name: factor * 4.0 ** (rates[f"{name}.weight"] - wanted) for name, factor in factors.items()}
+
+
+def _rate(value: QuantizedTensor) -> float:
+    return 8 * coded_bytes(value.codes, value.scales, value.spec.bits) / value.codes.size
 
 
 def coded_bits(changes: list[Change]) -> float:

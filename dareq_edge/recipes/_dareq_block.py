@@ -240,7 +240,7 @@ def _quantize_group(
         for where, output in _by_output(rows.where, outputs):
             target = torch.cat([targets[name][which] for name, which in where])
             above = _above(where, codes)
-            q, s = rounding(target, second, factor, output, specs[first], full, above)
+            q, s = rounding(target, second, factor, output, specs[first], f"{prefix}.{where[0][0]}", above)
             sizes = [len(which) for _, which in where]
             for (name, which), own_q, own_s in zip(where, torch.split(q, sizes), torch.split(s, sizes), strict=True):
                 codes[name][which], scales[name][which] = own_q, own_s

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,10 +39,12 @@ class RateRounding:
     Attributes:
         parts: What to do.
         slope: Nats per token that a bit is worth.
+        factors: What to multiply it with, by name of a layer; 1 where there is none.
     """
 
     parts: RateParts
     slope: float
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -56,7 +59,8 @@ class RateRounding:
         """See ``Rounding``; code lengths are those of the pass before, zero at first."""
         _grid.check(weight, name)
         factor = factor or without_feedback(second)
-        pass_ = _Pass(self, factor, spec, above, torch.zeros(CODES))
+        slope = self.slope * self.factors.get(name, 1.0)
+        pass_ = _Pass(self.parts, slope, factor, spec, above, torch.zeros(CODES))
         for _ in range(self.parts.passes):
             if output is None:
                 q, scales = pass_(weight, relative_importance(weight, second))
@@ -71,7 +75,7 @@ class RateRounding:
                     strip=TRELLIS_ROWS if self.parts.trellis else ROWS,
                     name=name,
                 )
-            pass_ = _Pass(self, factor, spec, above, code_lengths(torch.cat(pass_.counted)))
+            pass_ = _Pass(self.parts, slope, factor, spec, above, code_lengths(torch.cat(pass_.counted)))
         return q, scales
 
 
@@ -80,13 +84,15 @@ class _Pass:
 
     def __init__(
         self,
-        rounding: RateRounding,
+        parts: RateParts,
+        slope: float,
         factor: Factor,
         spec: QuantSpec,
         above: torch.Tensor | None,
         lengths: torch.Tensor,
     ) -> None:
-        self._rounding = rounding
+        self._parts = parts
+        self._slope = slope
         self._factor = factor
         self._spec = spec
         self._lengths = lengths
@@ -96,7 +102,7 @@ class _Pass:
 
     def __call__(self, rows: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``rounding.rows.Quantize``."""
-        parts, slope = self._rounding.parts, self._rounding.slope
+        parts, slope = self._parts, self._slope
         steps = parts.step * step_sizes(importance, self._factor, slope) * (STEP if parts.trellis else 1.0)
         finest = rows.abs().amax(dim=1) / (LARGEST if parts.trellis else self._spec.zero_point - 1)
         scales = _grid.stored_scales(torch.maximum(steps, finest)[:, None], self._spec)

@@ -6,6 +6,7 @@ rows (``rounding.rate``), and entropy is counted on a sample of rows, rounded on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,13 +51,14 @@ class Survey:
     def bits(self, slope: float, since: int, until: int | None = None) -> float:
         """Bits of all layers of the blocks from ``since`` to before ``until`` at a slope."""
         last = until if until is not None else int(self.block.max()) + 1
-        total = 0.0
-        for layer in ((self.block >= since) & (self.block < last)).nonzero()[:, 0].tolist():
-            at = 0.5 * np.log2(slope) - float(self.shift[layer])
-            rate = self.rate[layer].numpy()
-            finer = max(float(_OFFSETS[0]) - at, 0.0)  # below the finest step one bit more halves it
-            total += int(self.weights[layer]) * (float(np.interp(at, _OFFSETS, rate)) + finer)
-        return total
+        layers = ((self.block >= since) & (self.block < last)).nonzero()[:, 0].tolist()
+        return math.fsum(int(self.weights[layer]) * self.layer_rate(layer, slope) for layer in layers)
+
+    def layer_rate(self, layer: int, slope: float) -> float:
+        """Bits per weight of one layer at a slope."""
+        at = 0.5 * math.log2(slope) - float(self.shift[layer])
+        finer = max(float(_OFFSETS[0]) - at, 0.0)  # below the finest step one bit more halves it
+        return float(np.interp(at, _OFFSETS, self.rate[layer].numpy())) + finer
 
 
 @torch.no_grad()

@@ -10,11 +10,12 @@ and what every block really took corrects it. Scales and norms are tuned in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
+from dareq_edge.blockwise.groups import input_groups
 from dareq_edge.blockwise.journal import Journal, State, digest
 from dareq_edge.blockwise.outputs import Outputs, measure_outputs
 from dareq_edge.blockwise.walk import Decoder
@@ -23,7 +24,7 @@ from dareq_edge.plan import QuantOptions
 from dareq_edge.progress import Progress
 from dareq_edge.quantizers.entquant import EntQuant
 from dareq_edge.recipes import Change, Source, _checks
-from dareq_edge.recipes._budget import Budget
+from dareq_edge.recipes._budget import Budget, evened
 from dareq_edge.recipes._coded_options import TABLE_LAMBDA, coded_options
 from dareq_edge.recipes._dareq_block import Walk, quantize_block
 from dareq_edge.recipes._fit import fit_rates, fixed_tables, other_bytes, table_rates
@@ -49,7 +50,7 @@ _DEFAULTS: dict[Tier, RateParts] = {
 """What ``None`` in a setting means, per tier."""
 _SURVEY_TOKENS = 4096
 _BITS = 8
-_ATTEMPTS = 6  # at the last block's slope
+_ATTEMPTS = 6  # at the last block's slope, or at even layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +80,8 @@ class DareQEntropy(Tiered):
         samples: See ``Tiered``; 32 or 96 gave the same (docs/entropy.md).
         target_bits: Coded bits per weight of the layers in blocks, scales and the coder's tables included.
         rates: Instead: the same of every block; for rules that decide bits per block (docs/allocation.md).
+        even: Every layer of a block takes the block's rate, and every block the same where there are no ``rates``:
+            to compare with. Else one slope decides. Needs ``row_feedback``, which rounds every layer by itself.
         max_bytes: Instead: of the packed data file of the exported model. Tables get the lambda that is worth it then
             (not in tier weights, where nothing says what that costs).
         slope: Instead: nats per token that a bit is worth (in tier weights: share of a layer's output).
@@ -96,6 +99,7 @@ class DareQEntropy(Tiered):
     samples: int = 64
     target_bits: float = 3.5
     rates: tuple[float, ...] = ()
+    even: bool = False
     max_bytes: int | None = None
     slope: float | None = None
     trellis: bool | None = None
@@ -118,6 +122,9 @@ class DareQEntropy(Tiered):
         instead = [n for n in ("rates", "max_bytes", "slope") if getattr(self, n) not in (None, ())]
         if len(instead) > 1:
             raise SpecError(f"{instead[0]} and {instead[1]} are both given; drop one")
+        _checks.flag(self, "even")
+        if self.even and (self.slope is not None or not parts.row_feedback):
+            raise SpecError("even needs target_bits, rates or max_bytes, and row_feedback of 1 or more")
         if self.max_bytes is not None:
             _checks.whole(self, "max_bytes", least=1)
         if self.slope is not None:
@@ -148,21 +155,26 @@ class DareQEntropy(Tiered):
         decoder = self.decoder(source, parts)
         given = self._given(source, decoder, parts, progress)
         budget, tables = self._rates(source, decoder, given, progress)
+        exactly = self.max_bytes is not None
         yield from outside_changes(source, decoder, tables)
 
         def step(index: int, state: State) -> list[Change]:
             slope = budget.slope(index, state["spent"]) if budget else self.slope
             assert slope is not None, "one of the two is given"
-            corrected = budget if index == decoder.count - 1 else None  # no block is left to make up for it
-            before = {name: tensor.clone() for name, tensor in state.items()} if corrected else {}
+            last = budget if index == decoder.count - 1 else None  # no block is left to make up for it
+            wanted = budget.block_rate(index, state["spent"]) if budget else 0.0
+            factors = self._factors(decoder, budget, index, slope)
+            before = {name: tensor.clone() for name, tensor in state.items()} if last or factors else {}
             for attempt in range(_ATTEMPTS):
-                rounding = RateRounding(parts, slope)
+                rounding = RateRounding(parts, slope, factors)
                 found = quantize_block(Walk(decoder, index, state, given.outputs), parts, rounding, self.label)
-                if corrected is None or corrected.met(found, before["spent"], exactly=self.max_bytes is not None):
+                evener = evened(factors, found, wanted)
+                whole = last if evener == factors else None  # one thing at a time
+                better = whole.next_slope(slope, found, before["spent"], exactly=exactly) if whole else slope
+                if (better, evener) == (slope, factors) or attempt == _ATTEMPTS - 1:
                     break
-                if attempt < _ATTEMPTS - 1:
-                    slope = corrected.next_slope(slope, found, before["spent"])
-                    state.update({name: tensor.clone() for name, tensor in before.items()})
+                slope, factors = better, evener
+                state.update({name: tensor.clone() for name, tensor in before.items()})
             if budget:
                 state["spent"] = budget.spend(index, slope, found, state["spent"])
             return found
@@ -173,6 +185,14 @@ class DareQEntropy(Tiered):
             return
         journal = Journal(source.work, given.settings)
         yield from walk_tokens(decoder, given.ids, journal, step, parts, self.settings_of(parts), progress, spent)
+
+    def _factors(self, decoder: Decoder, budget: Budget | None, index: int, slope: float) -> Mapping[str, float]:
+        """See ``RateRounding``."""
+        if budget is None or not self.even:
+            return {}
+        groups = input_groups(decoder, decoder.block(index), index)
+        names = [f"{decoder.path(index)}.{name}" for group in groups for name in group]
+        return dict(zip(names, budget.even_factors(index, slope), strict=True))
 
     def _given(self, source: Source, decoder: Decoder, parts: RateParts, progress: Progress) -> _Given:
         """What the tier runs the decoder on."""
@@ -202,7 +222,8 @@ class DareQEntropy(Tiered):
             lambda: survey(decoder, given.hidden.clone(), given.parts, given.outputs, progress, alone=alone),
         )
         if self.max_bytes is None:
-            return Budget(found, self.target_bits, self.rates), tables
+            rates = self.rates or (self.target_bits,) * decoder.count if self.even else self.rates
+            return Budget(found, self.target_bits, rates), tables
         if given.ids is None:
             choices = fixed_tables(source, outside, EntQuant(lam=self.table_lam))
         else:

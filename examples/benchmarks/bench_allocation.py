@@ -1,13 +1,15 @@
 """Rules of allocation against equal slope, at the same coded bits per weight.
 
     python -m examples.benchmarks.bench_allocation MODEL --text FILE [--text FILE ...] --out DIR [--plot FILE]
-        [--rates 3.5,4] [--rules equal-slope,uniform] [--tier analytic] [--setting trellis=false] [--max-tokens N]
+        [--rates 3.5,4] [--rules equal-slope,uniform] [--inside even] [--tier analytic] [--setting trellis=false]
+        [--max-tokens N]
 
 Every row is `dareq-entropy` with the same settings; what differs is who decides the bits of a block. `equal-slope`
 spends bits where they lower the loss most, as the recipe does by itself. A rule (docs/allocation.md) gives a block
 one bit per class more or less than another (`--apart` changes that), shifted so that the mean is the rate that is
-compared at; the published distances of 4 and 8 bits would only handicap it. Inside a block bits are spent at equal
-slope in every row. DIR keeps finished rows: an interrupted run goes on with what is missing.
+compared at; the published distances of 4 and 8 bits would only handicap it. All matrices of a block take the same
+bits, as rules mean it; with `--inside slope` bits are spent at equal slope inside a block, whoever decided its bits.
+DIR keeps finished rows: an interrupted run goes on with what is missing.
 """
 
 from __future__ import annotations
@@ -75,9 +77,11 @@ def make_subjects(arguments: argparse.Namespace, rules: Sequence[str], rates: Se
         for rate in rates:
             settings: dict[str, object] = {"tier": arguments.tier, "target_bits": rate, **given}
             if name != OURS:
+                settings["even"] = arguments.inside == "even"
                 settings["rates"] = block_rates(decisions[name], sizes, rate, arguments.apart)
             recipe = build("dareq-entropy", settings)
-            shown = (("allocation", name), ("target_bits", f"{rate:g}"))
+            who = name if name == OURS or arguments.inside == "even" else f"{name}, slope inside"
+            shown = (("allocation", who), ("target_bits", f"{rate:g}"))
             variant = Variant("dareq-entropy", arguments.tier, None, 8, shown)
             seed = 0 if getattr(recipe, "random", False) else None
             options = replace(QuantOptions(scale_dtype="bfloat16"), bits=8)
@@ -90,6 +94,9 @@ def main() -> None:
     add_options(parser, "3.5,4,4.5,5,6")
     parser.add_argument("--rules", default=",".join([OURS, *RULES]))
     parser.add_argument("--apart", type=float, default=1.0)
+    parser.add_argument(
+        "--inside", choices=("even", "slope"), default="even", help="how a rule's block spends its bits"
+    )
     parser.add_argument("--tier", default="analytic")
     parser.add_argument("--setting", action="append", default=[], help="of the recipe, e.g. trellis=false")
     arguments = parser.parse_args()

@@ -65,6 +65,18 @@ def test_meets_the_rate_of_every_block(tmp_path: Path) -> None:
         quantize_checkpoint(MINI, tmp_path / "r", QuantOptions(), recipe("weights", rates=(3.0, 4.0)))
 
 
+def test_even_gives_every_layer_of_a_block_the_same_rate(tmp_path: Path) -> None:
+    layers = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "fc1", "fc2")
+    spread = {}
+    for even in (False, True):
+        made = recipe("analytic", target_bits=3.5, trellis=False, even=even)
+        quantize_checkpoint(MINI, tmp_path / f"{even}", QuantOptions(scale_dtype="bfloat16"), made)
+        assert coded_rate(tmp_path / f"{even}") == pytest.approx(3.5, rel=TARGET_BITS)
+        rates = [coded_rate(tmp_path / f"{even}", f"layers.{i}.{layer}") for i in range(6) for layer in layers]
+        spread[even] = max(rates) - min(rates)
+    assert spread[True] < spread[False] / 3
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str, tier: str) -> None:
@@ -107,6 +119,9 @@ def test_a_slope_replaces_the_rate(tmp_path: Path) -> None:
         ({"rates": [3.0, 0]}, "rates is \\[3.0, 0\\]; use a list of positive numbers up to 8"),
         ({"rates": "3"}, "rates is '3'; use a list"),
         ({"rates": [3.0], "slope": 1e-6}, "rates and slope are both given"),
+        ({"even": True, "slope": 1e-6}, "even needs target_bits, rates or max_bytes"),
+        ({"even": True, "row_feedback": 0}, "even needs .* row_feedback of 1 or more"),
+        ({"even": 1}, "even is 1; use true or false"),
         ({"passes": 0}, "passes is 0; use a whole number, 1 or more"),
         ({"step": 0}, "step 0; both must be positive"),
         ({"tier": "weights", "row_feedback": 2}, "row_feedback needs text"),

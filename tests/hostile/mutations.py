@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from collections.abc import Callable
@@ -55,8 +56,9 @@ def _changed_value(data: Any, random: Random) -> Any:
         holder[new] = holder.pop(key) if random.random() < 0.5 else holder[key]
     else:
         other, name = random.choice(places)
-        holder[key] = other[name] if name in other or (isinstance(other, list) and name < len(other)) else None
-    return json.loads(json.dumps(data))  # no value may hold itself
+        there = name in other or (isinstance(other, list) and name < len(other))
+        holder[key] = copy.deepcopy(other[name]) if there else None  # no value may hold itself
+    return json.loads(json.dumps(data))
 
 
 def _places(data: Any) -> Any:
