@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, cast
 
 import numpy as np
@@ -39,7 +40,7 @@ def _read(file: IO[bytes], size: int) -> NDArray[Any]:
     try:
         shape, fortran, dtype = cast("tuple[tuple[int, ...], bool, np.dtype[Any]]", _HEADERS[version](file))
         wanted = prod(shape) * dtype.itemsize
-    except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:  # of numpy's literal_eval
+    except (SyntaxError, TokenError, TypeError, KeyError, RecursionError, MemoryError) as error:  # of numpy
         raise ValueError(f"its header cannot be read ({type(error).__name__})") from error
     if dtype.kind not in "biuf" or min(shape, default=0) < 0:
         raise ValueError(f"it holds {dtype} {shape}, no numbers")

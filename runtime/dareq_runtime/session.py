@@ -131,8 +131,16 @@ def describe(session: Any, model: Path, threads: int) -> Graph:
         threads: Threads it was given.
 
     Raises:
-        ArtifactError: They are not.
+        ArtifactError: They are not, or have names that are no text.
     """
+    try:
+        return _described(session, model, threads)
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{model} has a name that is no text ({error}); export the folder again") from error
+
+
+def _described(session: Any, model: Path, threads: int) -> Graph:
+    """See ``describe``."""
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = {o.name: o for o in session.get_outputs()}
     pasts = [n for n in inputs if n.startswith(_PAST)]

@@ -17,6 +17,14 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
         inside(tmp_path, name)
 
 
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be a file"):
+        inside(tmp_path, "x" * 20_000)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ArtifactError, match="cannot be a file"):
+        inside(tmp_path, "loop/x")
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "onnx/model.onnx", "a..b"])
 def test_a_name_inside_is_joined(tmp_path: Path, name: str) -> None:
     assert inside(tmp_path, name) == tmp_path / name

@@ -105,6 +105,15 @@ def test_refused(tmp_path: Path, change: Change, words: str, verify: bool) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tiny_export(tmp_path / "o")
+    content = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(content.replace(b"batch_size", b"batch\xffsize"))
+    seal_again(folder)
+    with pytest.raises(ArtifactError, match="has a name that is no text"):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json", "vocab.json"])
 def test_a_file_that_nothing_vouches_for(tmp_path: Path, name: str) -> None:
     folder = tiny_export(tmp_path / "o")

@@ -178,10 +178,17 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("config", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layer": 1e300}}])
+@pytest.mark.parametrize("config", [{"num_hidden_layers": 10**400}, {"text_config": {"n_layer": 1e300}}])
 def test_more_layers_than_there_are(tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedArchitectureError, match="layers, 1000 are the most"):
         check_layers(config, tmp_path)
+
+
+def test_a_header_of_an_array_that_never_ends(tmp_path: Path) -> None:
+    header = b"{'descr': '<i8', 'shape': (3,\n"
+    (tmp_path / "t.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match="its header cannot be read"):
+        read_tokens(tokens=tmp_path / "t.npy")
 
 
 def test_a_perplexity_beyond_floats_is_infinite() -> None:

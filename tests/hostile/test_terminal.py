@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dareq_edge.cli import console, main
+from dareq_edge.errors import ArtifactError
 from dareq_edge.manifest import NAME, Manifest, TensorEntry
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\n\u202e[/bold]\x9b"
@@ -21,6 +22,13 @@ def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert captured.err.count("\n") == captured.err.count("error: ") == 2
     assert not set(captured.err) & set("\x1b\x07\u202e\x9b")
+
+
+def test_an_error_is_no_longer_than_can_be_read() -> None:
+    assert str(ArtifactError("what and where " + "x" * 20_000 + "; what to do")).startswith("what and where xx")
+    assert str(ArtifactError("what and where " + "x" * 20_000 + "; what to do")).endswith("xx; what to do")
+    assert len(str(ArtifactError("x" * 20_000))) == 999
+    assert str(ArtifactError("x" * 1000)) == "x" * 1000
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,15 @@ def test_safetensors_are_read_by_their_own_header(tmp_path: Path) -> None:
         (2).to_bytes(8, "little") + b"[]",
         (2).to_bytes(8, "little") + b"{{",
         (9).to_bytes(8, "little") + b'{"a": {}}',
+        *(
+            len(text).to_bytes(8, "little") + text + bytes(8)
+            for text in (
+                b'{"a": {"dtype": "U8", "shape": [Infinity], "data_offsets": [0, 8]}}',
+                b'{"a": {"dtype": "U8", "shape": ["8"], "data_offsets": [0, 8]}}',
+                b'{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8.5]}}',
+                b'{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 9]}}',
+            )
+        ),
     ],
 )
 def test_what_is_no_header_is_refused(tmp_path: Path, content: bytes) -> None:
