@@ -44,7 +44,7 @@ def changed_json(content: bytes, number: int) -> bytes:
 def _changed_value(data: Any, random: Random) -> Any:
     places = list(_places(data))
     if not places or random.random() < 0.02:
-        return random.choice(VALUES)
+        return copy.deepcopy(random.choice(VALUES))
     holder, key = random.choice(places)
     kind = random.random()
     if kind < 0.7:
