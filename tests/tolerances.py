@@ -218,6 +218,10 @@ TARGET_BITS = 0.002
 # The same of one block: the survey's error there is made up for by the next blocks only.
 BLOCK_BITS = 0.05
 
+# Bits per weight between a layer and its block where layers are even: what the recipe stops at, doubled because a
+# block's own rate moves while the blocks before it are made up for.
+EVEN_BITS = 0.1
+
 # What a trellis gains over one grid at the same bits (1.12 dB at 3 bits and 0.93 at 2 measured; 1.53 is the limit).
 TRELLIS_DECIBELS = 0.85
 
