@@ -18,6 +18,7 @@ from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.recipes import Recipe, build
 from dareq_edge.recipes._tiers import Tier
 from dareq_edge.reference import load_reference
+from fast import fast
 from interruptions import interrupted, same
 from tiny_sources import make
 from tolerances import BLOCK_BITS, EVEN_BITS, TARGET_BITS
@@ -47,7 +48,10 @@ def coded_rate(folder: Path, inside: str = "") -> float:
     return bits / weights
 
 
-@pytest.mark.parametrize(("tier", "target"), [("self", 2.5), ("analytic", 5.0), ("weights", 3.0)])
+RATES = [("self", 2.5), ("analytic", 5.0), ("weights", 3.0)]
+
+
+@pytest.mark.parametrize(("tier", "target"), fast(RATES, *RATES[1:]))
 def test_meets_the_rate_that_is_asked_for(tmp_path: Path, tier: str, target: float) -> None:
     made = recipe(tier, target_bits=target)
     quantize_checkpoint(MINI, tmp_path / "q", QuantOptions(scale_dtype="bfloat16"), made)
