@@ -15,6 +15,7 @@ from dareq_edge.hf import DareqConfig
 from dareq_edge.quantize import quantize_checkpoint
 from dareq_export import export_onnx
 from dareq_runtime.sampling import Sampling
+from fast import fast
 from tiny_models import save_random, tiny_opt
 
 GROUPED = LlamaConfig(  # fewer heads of keys than of queries
@@ -23,7 +24,7 @@ GROUPED = LlamaConfig(  # fewer heads of keys than of queries
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["opt", "llama"])
+@pytest.fixture(scope="module", params=fast(["opt", "llama"], "llama"))
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(float cache, 8-bit cache)."""
     root = tmp_path_factory.mktemp(request.param)

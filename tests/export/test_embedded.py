@@ -14,6 +14,7 @@ from dareq_edge.quantize import quantize_checkpoint
 from dareq_edge.reference import load_reference
 from dareq_export import export_onnx
 from dareq_runtime.parity import chain, compare
+from fast import fast
 
 MODEL = Path(__file__).parents[2] / "examples/models/opt-mini"
 PROMPTS = ["The people of the United States", "= Robert Boulter =", "Once upon a time"]
@@ -28,7 +29,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "q", root / "out"
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("prompt", fast(PROMPTS, PROMPTS[0]))
 def test_200_greedy_tokens_equal_transformers(deployed: tuple[Path, Path], prompt: str) -> None:
     model = dareq_runtime.load(deployed[1], compute="fp32")
     ids = model.encode(prompt)

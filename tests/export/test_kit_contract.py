@@ -52,7 +52,7 @@ GROUPED = LlamaConfig(  # fewer heads of keys than of queries, rotary positions,
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["opt", "llama"])
+@pytest.fixture(scope="module", params=fast(["opt", "llama"], "llama"))
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp(request.param)
     if request.param == "opt":
