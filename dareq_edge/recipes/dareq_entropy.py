@@ -123,8 +123,10 @@ class DareQEntropy(Tiered):
         if len(instead) > 1:
             raise SpecError(f"{instead[0]} and {instead[1]} are both given; drop one")
         _checks.flag(self, "even")
-        if self.even and (self.slope is not None or not parts.row_feedback):
-            raise SpecError("even needs target_bits, rates or max_bytes, and row_feedback of 1 or more")
+        if self.even and self.slope is not None:
+            raise SpecError("even and slope are both given; drop one, or use target_bits")
+        if self.even and not parts.row_feedback:
+            raise SpecError("even needs row_feedback of 1 or more, and so tier self or analytic; use these")
         if self.max_bytes is not None:
             _checks.whole(self, "max_bytes", least=1)
         if self.slope is not None:

@@ -68,6 +68,8 @@ def main() -> int:
     for name in plan:
         if id(model.get_submodule(name)) not in tables:
             kinds[name.rsplit(".", 1)[-1]].append(f"{name}.weight")
+    if not kinds:
+        parser.error(f"no matrix of {arguments.quantized} is quantized; make it with dareq-edge quantize")
     planned = {f"{name}.weight" for name in plan}
     mine, others = dict(model.named_parameters()), dict(changed.named_parameters())
     for name, tensor in mine.items():
