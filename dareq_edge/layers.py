@@ -1,4 +1,4 @@
-"""Where a transformers model keeps its decoder layers."""
+"""Where a transformers model keeps its decoder layers, and where in them a module is."""
 
 from __future__ import annotations
 
@@ -22,3 +22,17 @@ def decoder_layers(model: nn.Module) -> str | None:
         if isinstance(module, nn.ModuleList) and len(module) == count
     }
     return max(sizes, key=sizes.__getitem__) if count and sizes else None
+
+
+def place_of(module: str, layers: str | None) -> tuple[int | None, str]:
+    """(block, kind) of a module.
+
+    >>> place_of("model.layers.3.mlp.up_proj", "model.layers")
+    (3, 'mlp.up_proj')
+    >>> place_of("model.embed_tokens", "model.layers")
+    (None, 'embed_tokens')
+    """
+    if layers is not None and module.startswith(f"{layers}."):
+        number, _, kind = module.removeprefix(f"{layers}.").partition(".")
+        return int(number), kind
+    return None, module.rsplit(".", 1)[-1]

@@ -23,6 +23,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "str | None": (str, type(None)),
     "int | None": (int, type(None)),
+    "float | None": (float, int, type(None)),
 }
 
 
@@ -70,7 +71,7 @@ def typed(kind: type[_Made], data: Mapping[str, Any]) -> _Made:
     """A dataclass whose fields are numbers and texts, from its record.
 
     Args:
-        kind: Its fields are annotated with one of str, int, float, str | None, int | None, or are not checked.
+        kind: Its fields are annotated with one of str, int, float, each with | None or without, or are not checked.
         data: Value by name.
 
     Raises:

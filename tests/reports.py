@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from dareq_edge.comparison.matrices import MatrixError, WeightErrors
 from dareq_edge.comparison.records import Comparison, Production, Row, Run, Score
 from dareq_edge.comparison.variants import parse_variant
 from dareq_edge.report import ScoreReport
@@ -72,11 +73,21 @@ def comparison() -> Comparison:
     rows = []
     for i, name in enumerate(("rtn", "rtn@64", "rtn@channel/3", "dareq-reference", "mse")):
         score = Score(4088, 3.1 + 0.1 * i, 0.02, 0.10517 + 0.12 * i, 0.01, 0.0345, 0.81)
-        made = Production(1.5 + i, 300_000_000, 200_000_000, 4_000_000 + 300_000 * i, 4.01 + i / 7, 3_500_000, 3.3)
+        size, errors = 4_000_000 + 300_000 * i, None if i == 3 else matrix_errors(0.08 + 0.01 * i)
+        made = Production(1.5 + i, 300_000_000, 200_000_000, size, 4.01 + i / 7, 3_500_000, 3.3, errors)
         runs = (Run(None, made, {"text": score}),)
         rows.append(Row(parse_variant(name, group_size=None, bits=4), True, runs))
     rows.append(Row(parse_variant("hqq@64", group_size=None, bits=4), False, failed=HOSTILE))
     return Comparison(HOSTILE, None, 512, {"text": base}, 11_849_536, 16.0, tuple(rows), "environment")
+
+
+def matrix_errors(error: float) -> WeightErrors:
+    made = [MatrixError("embed_tokens", None, 640, 9.5, 0.004, 3.1, 4.3), MatrixError(HOSTILE, None, 9, 0, 0, 0, 0)]
+    for i in range(4):
+        for j, kind in enumerate(_KINDS):
+            one = error + 0.013 * j + 0.004 * i
+            made.append(MatrixError(f"model.decoder.layers.{i}.{kind}", i, 8192, 5.25, one, 3.4567891, 4.7654321))
+    return WeightErrors(tuple(made), 3)
 
 
 def samples() -> Samples:

@@ -12,11 +12,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from dareq_edge.cli import comparison, main
 from dareq_edge.comparison import produce as producing
+from dareq_edge.reference import load_reference
 from dareq_runtime import parity
+from dareq_runtime.sampling import Sampling
 from dareq_runtime.verdict import Tolerance
 from tiny_models import tiny_opt
 
@@ -152,8 +155,14 @@ def test_a_packed_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert sizes["ONNX folder, unpacked"] == sum(p.stat().st_size for p in (place / "o").iterdir())
 
 
-def test_compare(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantize for a comparison in this process."""
     monkeypatch.setattr(comparison, "produce", lambda order, progress: producing._fill(order, progress))
+
+
+@pytest.mark.usefixtures("here")
+def test_compare(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = place / "compare.html"
     arguments = ["compare", place / "m", "--recipes", "hqq@64,nf4@64", "--tokens", place / "t.npy", "--report", page]
     found = run(capsys, *arguments)
@@ -162,6 +171,44 @@ def test_compare(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert record["verdict"]["state"] == "measured"
     labels = [row["label"] for row in record["sizes"]]
     assert labels == ["fp32", "float model, as stored", "hqq@64/4", "nf4@64/4"]
+    assert 'id="errors-blocks"' in page.read_text(encoding="utf-8")
+    for row in found["rows"]:
+        assert all(0 < m["relative"] < 0.2 for m in row["production"]["errors"]["matrices"])
+
+
+@pytest.mark.usefixtures("here")
+def test_text_of_a_comparison(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = place / "texts.html"
+    shared = ["compare", place / "m", "--tokens", place / "t.npy", "--out", place / "rows"]
+    shared += ["--report", page, "--keep", "--recipes"]
+    run(capsys, *shared, "rtn,nf4@64", "--prompt", "abc")
+    samples = record_of(page)["samples"]
+    chain = record_of(place / "deploy.html")["samples"]
+    assert samples["how"] == chain["how"]
+    assert [row["label"] for row in samples["rows"]] == ["float model", "rtn@channel/4", "nf4@64/4"]
+    assert samples["rows"][0] == chain["rows"][0] | {"label": "float model"}
+    (kept,) = (p for p in (place / "rows/checkpoints").iterdir() if p.is_dir() and p.name.startswith("rtn"))
+    model, stream = load_reference(kept).model, Sampling(0.8, 40).streams([np.asarray([4, 5, 6])])[0]
+    ids = [4, 5, 6]
+    for token in samples["rows"][1]["ids"]:
+        with torch.inference_mode():
+            ids.append(Sampling(0.8, 40).choose(model(torch.tensor([ids])).logits[0, -1].numpy(), stream))
+        assert ids[-1] == token
+    assert len(ids) == 35 or token == 2
+    later = run(capsys, *shared, "rtn,mse,nf4@64", "--prompt", "abc")
+    grown = record_of(page)["samples"]
+    assert [row["label"] for row in grown["rows"]] == ["float model", "rtn@channel/4", "mse@channel/4", "nf4@64/4"]
+    assert [row for row in grown["rows"] if "mse" not in row["label"]] == samples["rows"]
+    monkeypatch.setattr(comparison, "load_reference", None)  # all is finished: no model is loaded
+    assert run(capsys, *shared, "rtn,mse,nf4@64", "--prompt", "abc") == later
+    assert record_of(page)["samples"] == grown
+    for prompt in ("", "other"):
+        run(capsys, *shared, "rtn", "--prompt", prompt)
+        record = record_of(page)
+        assert record["samples"] is None
+        assert "no prompt" in record["absent"]["Generated text"]
 
 
 @pytest.mark.parametrize(

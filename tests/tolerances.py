@@ -239,3 +239,9 @@ EWQ_CLOSED_FORM = 0.02
 # in steps (measured below 0.2 MB over 3,333 generations, 1.3 MB over 333 sessions, nearly all of it one step). One
 # cache per generation that stayed would be above 50 MB of them, a session that stayed above 100 kB each time.
 SOAK_GROWTH = {"generations": 1 << 20, "sessions": 3 << 20}
+
+# Relative: residuals are float32 differences (of weights about 10 residuals large), their squares summed in float64.
+FLOAT32_ERRORS = 1e-5
+
+# Relative to an entropy: one value in a thousand may fall into the next bin where its edge is computed in float32.
+FLOAT32_HISTOGRAM = 2e-3

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import dareq_edge
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.cli.evaluation import DataChoice, read_evaluation
+from dareq_edge.cli.side_by_side import Prompt
 from dareq_edge.comparison.floats import linear_modules
 from dareq_edge.comparison.ledger import Ledger, fingerprint, key_of
 from dareq_edge.comparison.logits import Losses, Reference, record_reference, score_against
 from dareq_edge.comparison.produce import Order, produce
-from dareq_edge.comparison.records import POOLED, Comparison, Row, Run, Score
+from dareq_edge.comparison.records import FLOAT, POOLED, Comparison, Row, Run, Score
 from dareq_edge.errors import CheckpointError, DareqError, SpecError
 from dareq_edge.progress import Progress, silent
-from dareq_edge.reference import load_reference
+from dareq_edge.reference import TorchReference, load_reference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,7 @@ class Request:
         fresh: Forget what is in it.
         trust_remote_code: Let transformers run code that comes with the model.
         threads: Of PyTorch; this process's are set by the caller.
+        prompt: What every model continues; empty for none.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Request:
     fresh: bool = False
     trust_remote_code: bool = False
     threads: int | None = None
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +107,16 @@ def compare_recipes(request: Request, progress: Progress = silent) -> Comparison
         reference_bits=8 * sum(t.bytes for t in linears) / sum(t.shape[0] * t.shape[1] for t in linears),
         rows=rows,
         environment=_environment(),
+        continuations=work.continuations,
     )
+
+
+def read_prompt(request: Request, checkpoint: Checkpoint) -> Prompt | None:
+    """What the models of a comparison continue, if there is such a thing."""
+    config = checkpoint.config.get_text_config(decoder=True)
+    eos = getattr(config, "eos_token_id", None)
+    stop_ids = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    return Prompt.read(request.prompt, checkpoint.folder, checkpoint.context_length, int(config.vocab_size), stop_ids)
 
 
 class _Work:
@@ -125,12 +137,16 @@ class _Work:
         self._ledger = ledger
         self._folder = folder
         self._progress = progress
+        self._labels = [t.label for t in texts] + [POOLED] * (len(texts) > 1)
         self._references: list[Reference] = []
+        self._prompt = read_prompt(request, checkpoint)
+        self.continuations: dict[str, tuple[int, ...]] = {}
 
     def reference_scores(self) -> dict[str, Score]:
         """The float model's scores."""
         key = self._key("fp32")
-        if (known := self._ledger.reference(key)) is not None:
+        self._remember(FLOAT, "fp32")
+        if (known := self._ledger.reference(key, self._labels)) is not None:
             return known
         scores = _scores(self._texts, [r.nll for r in self._recorded()])
         self._ledger.finish_reference(key, scores)
@@ -147,6 +163,7 @@ class _Work:
                 path = self._folder / f"fp32-{i}.logits"
                 stage = f"fp32: scoring {text.label}"
                 self._references.append(record_reference(model, text.windows, path, stage, self._progress))
+            self._continue(FLOAT, "fp32", model)
         return self._references
 
     def row(self, subject: Subject) -> Row:
@@ -165,10 +182,12 @@ class _Work:
 
     def _run(self, subject: Subject, seed: int | None, method: Recipe | Dequantizer) -> Run:
         label = subject.variant.label if seed is None else f"{subject.variant.label} seed {seed}"
-        key = self._key(subject.record(method))
-        if (done := self._ledger.run(key)) is not None:
+        what = subject.record(method)
+        key = self._key(what)
+        if (done := self._ledger.run(key, self._labels)) is not None:
+            self._remember(subject.variant.label, what)
             return done
-        place = self._ledger.checkpoint(subject.variant.label, seed, key_of(self._model, subject.record(method)))
+        place = self._ledger.checkpoint(subject.variant.label, seed, key_of(self._model, what))
         if (production := self._ledger.produced(place)) is None:
             order = Order(
                 source=self._request.model,
@@ -183,20 +202,45 @@ class _Work:
             )
             production = produce(order, lambda stage, *steps: self._progress(f"{label}: {stage}", *steps))
             self._ledger.note(place, production)
-        run = Run(seed, production, self._score(place, label))
+        model = self._loaded(place)
+        run = Run(seed, production, self._score(model, label))
+        self._continue(subject.variant.label, what, model)
         self._ledger.finish(key, subject.variant.label, run)
         if not (self._request.keep and subject.storable):
             self._ledger.discard(place)
         return run
 
-    def _score(self, place: Path, label: str) -> dict[str, Score]:
-        references = self._recorded()  # before the model is loaded: one at a time
-        model = load_reference(place, trust_remote_code=self._request.trust_remote_code)
+    def _loaded(self, place: Path) -> TorchReference:
+        self._recorded()  # before the model is loaded: one at a time
+        return load_reference(place, trust_remote_code=self._request.trust_remote_code)
+
+    def _score(self, model: TorchReference, label: str) -> dict[str, Score]:
+        references = self._recorded()
         found = [
             score_against(reference, model, text.windows, f"{label}: scoring {text.label}", self._progress)
             for reference, text in zip(references, self._texts, strict=True)
         ]
         return _scores(self._texts, [r.nll for r in references], found)
+
+    def _continue(self, label: str, what: object, model: TorchReference) -> None:
+        """Let a model continue the prompt; of a recipe's seeds one does."""
+        if self._prompt is None or label in self.continuations:
+            return
+        self._progress(f"{label}: generating text", 0, 1)
+        ids = tuple(self._prompt.continued(model))
+        self._progress(f"{label}: generating text", 1, 1)
+        self._ledger.finish_continuation(self._written(self._prompt, what), ids)
+        self.continuations[label] = ids
+
+    def _remember(self, label: str, what: object) -> None:
+        """What a model made of the prompt when its row was finished, if it was given it then."""
+        if self._prompt is None or label in self.continuations:
+            return
+        if (known := self._ledger.continuation(self._written(self._prompt, what))) is not None:
+            self.continuations[label] = known
+
+    def _written(self, prompt: Prompt, what: object) -> str:
+        return key_of(self._model, what, prompt.record)
 
 
 def _scores(

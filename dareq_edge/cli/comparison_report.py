@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from dareq_edge.cli.evidence import attempt, entropies_of, fp32_row
 from dareq_edge.cli.origins import origin_of
 from dareq_edge.progress import silent
-from dareq_edge.reporting.records import Report, SizeRow, Verdict
+from dareq_edge.reporting.records import Report, Samples, SizeRow, Verdict
 
 if TYPE_CHECKING:
+    from dareq_edge.checkpoint import Checkpoint
     from dareq_edge.cli.comparison import Request
     from dareq_edge.cli.pages import Page
     from dareq_edge.comparison.records import Comparison
@@ -29,9 +30,10 @@ def comparison_report(page: Page, request: Request, found: Comparison) -> Report
 
     trusted = request.trust_remote_code
     source = Checkpoint.open(request.model, request.revision, trust_remote_code=trusted)
-    absent = {
-        "Statistics of weights": "checkpoints of a comparison are gone once they are scored; see parity and deploy"
-    }
+    absent = {"Residual histograms and scales": "they are of one checkpoint; see parity and deploy"}
+    samples = _samples(request, source, found)
+    if samples is None:
+        absent["Generated text"] = "there is no prompt, no tokenizer, or the rows were finished before without one"
     parameters = parameter_count(source.empty_model(trust_remote_code=trusted))
     return Report(
         command="compare",
@@ -41,8 +43,21 @@ def comparison_report(page: Page, request: Request, found: Comparison) -> Report
         sizes=_sizes(found, parameters),
         entropies=attempt("Block entropies", absent, lambda: entropies_of(source, silent, trust_remote_code=trusted)),
         comparison=found,
+        samples=samples,
         absent=absent,
     )
+
+
+def _samples(request: Request, source: Checkpoint, found: Comparison) -> Samples | None:
+    """What the models made of the prompt, the float model's first."""
+    from dareq_edge.cli.comparison import read_prompt
+    from dareq_edge.comparison.records import FLOAT
+
+    prompt = read_prompt(request, source)
+    order = [FLOAT, *(row.variant.label for row in found.rows)]
+    if prompt is None or FLOAT not in found.continuations:
+        return None
+    return prompt.beside({label: found.continuations[label] for label in order if label in found.continuations})
 
 
 def _verdict(found: Comparison) -> Verdict:

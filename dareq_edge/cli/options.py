@@ -48,6 +48,8 @@ TrustRemoteCode = Annotated[
 Report = Annotated[
     Path | None, typer.Option("--report", help="Write a page to read, print and sign: .html, nothing else needed.")
 ]
+PROMPT = "The people of the United States"
+Prompt = Annotated[str, typer.Option("--prompt", help="Start of the text that the models generate; '' for none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record on stdout, for machines.")]
 
 Bits = Annotated[int, _option("Bits per weight, 2 to 8.", _QUANTIZING, "--bits", min=2, max=8)]

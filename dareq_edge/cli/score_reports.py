@@ -149,7 +149,7 @@ def parity_page(
             "Block entropies", absent, lambda: entropies_of(model, progress, trust_remote_code=trust_remote_code)
         )
     if samples is None:
-        absent["Generated text"] = "the folder has no tokenizer"
+        absent["Generated text"] = "there is no prompt, or no tokenizer"
     sizes, files = _exported(folder, measured=original is None and quantized is None)
     return Report(
         command="parity",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from typing import Any
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.comparison.records import Production, Run, Score
 from dareq_edge.errors import ArtifactError
+from dareq_edge.records import read_json
 
 FORMAT = 1
 NAME = "rows.json"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def key_of(*parts: object) -> str:
@@ -52,28 +54,42 @@ class Ledger:
         self._fresh = fresh
         self._runs: dict[str, dict[str, Any]] = {}
         self._references: dict[str, dict[str, Any]] = {}
+        self._continuations: dict[str, list[int]] = {}
         path = folder / NAME
         if path.is_file() and not fresh:
-            self._runs, self._references = _read(path)
+            self._runs, self._references, self._continuations = _read(path)
 
-    def run(self, key: str) -> Run | None:
-        """A finished run."""
+    def run(self, key: str, texts: Sequence[str]) -> Run | None:
+        """A finished run, if it has a score for exactly these texts."""
         found = self._runs.get(key)
-        return None if found is None else Run.from_json(found)
+        run = None if found is None else Run.from_json(found)
+        return run if run is not None and list(run.scores) == list(texts) else None
 
     def finish(self, key: str, label: str, run: Run) -> None:
         """Keep a finished run."""
         self._runs[key] = {"recipe": label, **run.to_json()}
         self._save()
 
-    def reference(self, key: str) -> dict[str, Score] | None:
-        """Scores of a float model."""
+    def reference(self, key: str, texts: Sequence[str]) -> dict[str, Score] | None:
+        """Scores of a float model, if there is one for exactly these texts."""
         found = self._references.get(key)
-        return None if found is None else {label: Score.from_json(score) for label, score in found.items()}
+        if found is None or list(found) != list(texts):
+            return None
+        return {label: Score.from_json(score) for label, score in found.items()}
 
     def finish_reference(self, key: str, scores: Mapping[str, Score]) -> None:
         """Keep the scores of a float model."""
         self._references[key] = {label: score.to_json() for label, score in scores.items()}
+        self._save()
+
+    def continuation(self, key: str) -> tuple[int, ...] | None:
+        """What a model made of a prompt, tokens."""
+        found = self._continuations.get(key)
+        return None if found is None else tuple(found)
+
+    def finish_continuation(self, key: str, ids: Sequence[int]) -> None:
+        """Keep what a model made of a prompt."""
+        self._continuations[key] = list(ids)
         self._save()
 
     def checkpoint(self, label: str, seed: int | None, key: str) -> Path:
@@ -85,11 +101,14 @@ class Ledger:
         return folder / f"{safe}{seeded}-{key}"
 
     def produced(self, checkpoint: Path) -> Production | None:
-        """What it took to make a checkpoint that is there already."""
+        """What it took to make a checkpoint that is there already; ``None`` too where that cannot be read."""
         path = _beside(checkpoint)
         if self._fresh or not (checkpoint.is_dir() and path.is_file()):
             return None
-        return Production(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return Production.from_json(read_json(path))
+        except _UNREADABLE:
+            return None
 
     def note(self, checkpoint: Path, production: Production) -> None:
         """Remember what it took to make a checkpoint."""
@@ -101,7 +120,9 @@ class Ledger:
         _beside(checkpoint).unlink(missing_ok=True)
 
     def _save(self) -> None:
-        record = {"format": FORMAT, "references": self._references, "runs": self._runs}
+        record: dict[str, object] = {"format": FORMAT, "references": self._references, "runs": self._runs}
+        if self._continuations:
+            record["continuations"] = self._continuations
         self._write(self._folder / NAME, record)
 
     def _write(self, path: Path, record: Mapping[str, object]) -> None:
@@ -110,19 +131,31 @@ class Ledger:
         partial.replace(path)
 
 
+def _tokens(ids: Sequence[object]) -> list[int]:
+    """Token ids in a record."""
+    found = [i for i in ids if type(i) is int and 0 <= i < 1 << 31]
+    if len(found) < len(ids):
+        raise TypeError("continuations hold what is no token id")
+    return found
+
+
 def _beside(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.name}.json")
 
 
-def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Runs and references in rows.json."""
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], dict[str, list[int]]]:
+    """Runs, references and continuations in rows.json."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         for run in data["runs"].values():
             Run.from_json(run)
+        for scores in data["references"].values():
+            for score in scores.values():
+                Score.from_json(score)
         runs, references = dict(data["runs"]), dict(data["references"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error!r}); choose another --out or --overwrite") from error
+        continuations = {key: _tokens(ids) for key, ids in data.get("continuations", {}).items()}
+    except _UNREADABLE as error:
+        raise ArtifactError(f"{path} cannot be read ({error!r:.200}); choose another --out or --overwrite") from error
     if data.get("format") != FORMAT:
         raise ArtifactError(f"{path} is not format {FORMAT}; choose another --out or --overwrite")
-    return runs, references
+    return runs, references, continuations

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from dareq_edge.checkpoint import Checkpoint
 from dareq_edge.comparison.coded import coded_size
+from dareq_edge.comparison.errors import weight_errors
 from dareq_edge.comparison.floats import linear_modules, write_dequantized
 from dareq_edge.comparison.records import Production
 from dareq_edge.dequantized import Dequantizer
@@ -125,28 +126,41 @@ def _work(order: Order, report: Connection) -> None:
 
 
 def _fill(order: Order, progress: Progress) -> Production:
-    base, start = peak_resident(), time.perf_counter()
     checkpoint = Checkpoint.open(order.source, order.revision, trust_remote_code=order.trust_remote_code)
-    if order.storable:
-        manifest = quantize_checkpoint(
-            order.source,
-            order.out,
-            order.options,
-            cast("Recipe", order.method),
-            plan=order.plan,
-            revision=order.revision,
-            overwrite=True,
-            trust_remote_code=order.trust_remote_code,
-            progress=progress,
-        )
-        model = checkpoint.empty_model(trust_remote_code=order.trust_remote_code)
-        linears = linear_modules(model, order.options)
-        entries = [manifest.tensors[f"{name}.weight"] for name in linears]
-        size = sum(t.bytes for t in manifest.tensors.values() if t.shares is None)
-        bits = 8 * sum(t.bytes for t in entries) / sum(t.shape[0] * t.shape[1] for t in entries)
-        made = Production(time.perf_counter() - start, peak_resident(), base, size, bits)
-        coded = coded_size(order.out, linears, progress)
-        return replace(made, coded_bytes=coded[0], coded_bits_per_weight=coded[1])
+    made = (_stored if order.storable else _dequantized)(order, checkpoint, progress)
+    errors = weight_errors(
+        checkpoint, order.out, order.options, progress, trust_remote_code=order.trust_remote_code
+    )  # after the work, whose time and memory are known by now
+    return replace(made, errors=errors)
+
+
+def _stored(order: Order, checkpoint: Checkpoint, progress: Progress) -> Production:
+    """A quantized checkpoint."""
+    base, start = peak_resident(), time.perf_counter()
+    manifest = quantize_checkpoint(
+        order.source,
+        order.out,
+        order.options,
+        cast("Recipe", order.method),
+        plan=order.plan,
+        revision=order.revision,
+        overwrite=True,
+        trust_remote_code=order.trust_remote_code,
+        progress=progress,
+    )
+    model = checkpoint.empty_model(trust_remote_code=order.trust_remote_code)
+    linears = linear_modules(model, order.options)
+    entries = [manifest.tensors[f"{name}.weight"] for name in linears]
+    size = sum(t.bytes for t in manifest.tensors.values() if t.shares is None)
+    bits = 8 * sum(t.bytes for t in entries) / sum(t.shape[0] * t.shape[1] for t in entries)
+    made = Production(time.perf_counter() - start, peak_resident(), base, size, bits)
+    coded = coded_size(order.out, linears, progress)
+    return replace(made, coded_bytes=coded[0], coded_bits_per_weight=coded[1])
+
+
+def _dequantized(order: Order, checkpoint: Checkpoint, progress: Progress) -> Production:
+    """A float checkpoint whose matrices went through the method."""
+    base, start = peak_resident(), time.perf_counter()
     size, bits = write_dequantized(
         checkpoint,
         order.out,

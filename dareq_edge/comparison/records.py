@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from dareq_edge.comparison.matrices import WeightErrors, mean, mean_errors
 from dareq_edge.comparison.variants import Variant
+from dareq_edge.records import typed
 
+FLOAT = "float model"
+"""Label of the float model among continuations."""
 POOLED = "all"
 """Label of the score over all texts together; with one text there is no such score."""
 
@@ -52,8 +56,15 @@ class Score:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of ``to_json``."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+        """Inverse of ``to_json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is none of ours.
+        """
+        score = typed(cls, {f.name: data[f.name] for f in fields(cls)})
+        if any(math.isnan(getattr(score, f.name)) for f in fields(cls)):
+            raise ValueError("a score is no number")
+        return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Production:
         coded_bytes: ``weight_bytes`` with every quantized matrix as a container holds it; ``None`` for a method that
             is only dequantized, and in records of older versions.
         coded_bits_per_weight: Of the quantized linear layers in a container, scales included; ``None`` likewise.
+        errors: Of every quantized matrix; ``None`` in records of older versions.
     """
 
     seconds: float
@@ -78,6 +90,17 @@ class Production:
     bits_per_weight: float
     coded_bytes: int | None = None
     coded_bits_per_weight: float | None = None
+    errors: WeightErrors | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of ``asdict``.
+
+        Raises:
+            AttributeError, KeyError, TypeError: It is none of ours.
+        """
+        errors = data.get("errors")
+        return typed(cls, {**data, "errors": None if errors is None else WeightErrors.from_json(errors)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +124,14 @@ class Run:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``.
+
+        Raises:
+            AttributeError, KeyError, TypeError: It is none of ours.
+        """
         scores = {label: Score.from_json(s) for label, s in data["scores"].items()}
-        return cls(data["seed"], Production(**data["production"]), scores)
+        made = Production.from_json(data["production"])
+        return typed(cls, {"seed": data["seed"], "production": made, "scores": scores})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +168,13 @@ class Row:
         scores = [run.scores[text] for run in self.runs]
         ppl = [s.ppl for s in scores]
         return Summary(
-            ppl=statistics.fmean(ppl),
-            stderr=statistics.fmean(s.stderr for s in scores),
+            ppl=mean(ppl),
+            stderr=mean([s.stderr for s in scores]),
             sd_ppl=statistics.stdev(ppl) if len(ppl) > 1 else None,
-            delta_ppl=statistics.fmean(s.delta_ppl for s in scores),
-            delta_stderr=statistics.fmean(s.delta_stderr for s in scores),
-            kl=statistics.fmean(s.kl for s in scores),
-            top1=statistics.fmean(s.top1 for s in scores),
+            delta_ppl=mean([s.delta_ppl for s in scores]),
+            delta_stderr=mean([s.delta_stderr for s in scores]),
+            kl=mean([s.kl for s in scores]),
+            top1=mean([s.top1 for s in scores]),
         )
 
     def production(self) -> Production:
@@ -154,13 +182,14 @@ class Row:
         made = [run.production for run in self.runs]
         size = _mean([p.coded_bytes for p in made])
         return Production(
-            statistics.fmean(p.seconds for p in made),
+            mean([p.seconds for p in made]),
             max(p.peak_bytes for p in made),
             max(p.base_bytes for p in made),
-            round(statistics.fmean(p.weight_bytes for p in made)),
-            statistics.fmean(p.bits_per_weight for p in made),
+            round(mean([p.weight_bytes for p in made])),
+            mean([p.bits_per_weight for p in made]),
             None if size is None else round(size),
             _mean([p.coded_bits_per_weight for p in made]),
+            mean_errors([p.errors for p in made]),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -180,7 +209,7 @@ class Row:
 def _mean(values: Sequence[float | None]) -> float | None:
     """The mean, if every run has one."""
     known = [v for v in values if v is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
+    return mean(known) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +225,8 @@ class Comparison:
         reference_bits: Per weight of its linear layers.
         rows: In the order asked for.
         environment: Library versions and CPU.
+        continuations: Tokens that the float model (FLOAT) and one model of each recipe (its label) made of a prompt;
+            empty without one, and without rows that were finished before there was one.
     """
 
     model: str
@@ -206,6 +237,7 @@ class Comparison:
     reference_bits: float
     rows: tuple[Row, ...]
     environment: str
+    continuations: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def main_text(self) -> str:
@@ -230,4 +262,5 @@ class Comparison:
             },
             "rows": [row.to_json() for row in self.rows],
             "environment": self.environment,
+            "continuations": {label: list(ids) for label, ids in self.continuations.items()},
         }

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dareq_edge.changed import changed_tensors
 from dareq_edge.checkpoint import Checkpoint
-from dareq_edge.layers import decoder_layers
+from dareq_edge.layers import decoder_layers, place_of
 from dareq_edge.matrix import matrix_of
 from dareq_edge.progress import Progress, silent
 from dareq_edge.qtensor import QuantizedTensor
@@ -36,7 +37,6 @@ from dareq_edge.reporting.statistics import (
     ScaleStats,
     WeightStats,
 )
-from dareq_edge.spec import QuantSpec
 
 
 def weight_stats(
@@ -78,22 +78,8 @@ def weight_stats(
             )
         )
     progress("measuring weights", len(plan), len(plan))
-    changed = () if original is None else _changed(quantized, original, model, names, plan)
+    changed = () if original is None else changed_tensors(quantized, original, model, names, plan)
     return WeightStats(tuple(found), changed)
-
-
-def place_of(module: str, layers: str | None) -> tuple[int | None, str]:
-    """(block, kind) of a module.
-
-    >>> place_of("model.layers.3.mlp.up_proj", "model.layers")
-    (3, 'mlp.up_proj')
-    >>> place_of("model.embed_tokens", "model.layers")
-    (None, 'embed_tokens')
-    """
-    if layers is not None and module.startswith(f"{layers}."):
-        number, _, kind = module.removeprefix(f"{layers}.").partition(".")
-        return int(number), kind
-    return None, module.rsplit(".", 1)[-1]
 
 
 def scale_stats(value: QuantizedTensor) -> ScaleStats:
@@ -173,22 +159,3 @@ def _pieces(
         s = value.scales[whole].astype(np.float64)
         s = s if size is None else np.repeat(s, size, axis=1)[:, :k]
         yield w, w - s * (value.codes[whole].astype(np.float64) - value.spec.zero_point), np.abs(s)
-
-
-def _changed(
-    quantized: Checkpoint,
-    original: Checkpoint,
-    model: torch.nn.Module,
-    names: dict[str, str],
-    plan: dict[str, QuantSpec],
-) -> tuple[str, ...]:
-    """Float tensors that differ by more than a half-precision type's rounding, 2^-8 of their size."""
-    given = {f"{module}.weight" for module in plan}
-    mine = quantized.bind(model, given=given)
-    found = []
-    for target, name in mine.items():
-        if target in names and target not in given:
-            a, b = quantized.tensor(name).double(), original.tensor(names[target]).double()
-            if not torch.allclose(a, b, rtol=2**-8, atol=0.0):
-                found.append(target)
-    return tuple(found)

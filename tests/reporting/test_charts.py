@@ -33,6 +33,15 @@ def test_an_axis_has_numbers_on_it(values: list[float]) -> None:
     assert len(axis_for(values, 0, 100).ticks()) >= 2
 
 
+@pytest.mark.parametrize(
+    "values", [[1e-320, 1.0], [1e-320], [-1e308, 1e308], [5e-324, 1.7e308], [1.0, math.inf], [-math.inf, math.inf]]
+)
+def test_an_axis_of_extremes(values: list[float]) -> None:
+    axis = axis_for(values, 200, 10)
+    assert all(10 <= axis(v) <= 200 for v in values)
+    assert all(math.isfinite(t) and axis.low <= t <= axis.high for t in axis.ticks())
+
+
 def test_a_wide_range_is_drawn_by_ratios() -> None:
     assert axis_for([1.0, 100.0], 0, 100).log
     assert (

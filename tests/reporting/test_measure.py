@@ -11,9 +11,10 @@ import torch
 
 from dareq_edge import DareqConfig, quantize_checkpoint
 from dareq_edge.checkpoint import Checkpoint
+from dareq_edge.layers import place_of
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.reporting import measure
-from dareq_edge.reporting.measure import code_bits, entropy, error_stats, place_of, scale_stats, weight_stats
+from dareq_edge.reporting.measure import code_bits, entropy, error_stats, scale_stats, weight_stats
 from dareq_edge.reporting.statistics import BINS, STEP_BINS, STEP_RANGE
 from dareq_edge.spec import QuantSpec
 from tiny_models import TRANSPOSED, save_random, tiny_opt

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dareq_edge.comparison.matrices import entropies, pooled
 from dareq_edge.reporting.page import render, sections
 from dareq_edge.reporting.records import Report
 from dareq_edge.reporting.section import Section
@@ -191,6 +192,10 @@ def test_numbers_are_those_of_the_record(page: str, tree: ElementTree.Element) -
     counts = [m.error.histogram for m in weighed.matrices if m.error]
     known |= {float(sum(column)) for column in zip(*counts, strict=True)}
     known |= {float(len(s.ids)) for s in report.samples.rows} if report.samples else set()
+    assert report.comparison is not None
+    for row in report.comparison.rows:
+        if row.runs and (errors := row.production().errors) is not None:
+            known |= {pooled(errors.matrices), *entropies(errors.matrices)}
     shown = [float(e.attrib["value"]) for e in tree.iter("data")]
     assert len(shown) > 300
     assert not [v for v in shown if v not in known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +69,7 @@ def compare(
     plot: Plot = None,
     plot_coded: PlotCoded = False,
     report: options.Report = None,
+    prompt: options.Prompt = options.PROMPT,
     threads: options.Threads = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -98,21 +99,20 @@ def compare(
     page = page_of(context)
     tables, positions = options.table_bits(table_bits), options.table_bits(position_bits)
     base = QuantOptions(scale_dtype=scale_dtype, skip=tuple(skip or ()), table_bits=tables, position_bits=positions)
-    variants = parse_variants(recipes, group_size=options.group_size(group_size), bits=bits)
     choice = RecipeChoice("", None, calibration, seed, samples, sample_length)
-    texts = [DataChoice(text=path, max_tokens=max_tokens) for path in text or ()]
-    texts += [] if tokens is None else [DataChoice(tokens=tokens, max_tokens=max_tokens)]
+    variants = parse_variants(recipes, group_size=options.group_size(group_size), bits=bits)
     request = Request(
         model=model,
         revision=revision,
         subjects=make_subjects(variants, base, choice, seeds),
-        texts=texts,
+        texts=_texts(text or (), tokens, max_tokens),
         window=window,
         out=out,
         keep=keep,
         fresh=overwrite,
         trust_remote_code=trust_remote_code,
         threads=threads,
+        prompt="" if page is None else prompt,
     )
     with console.progress_bars() as progress:
         found = compare_recipes(request, progress)
@@ -123,6 +123,12 @@ def compare(
         page.write(comparison_report(page, request, found))
     if found.failed:
         raise typer.Exit(1)
+
+
+def _texts(files: Sequence[Path], tokens: Path | None, most: int | None) -> list[DataChoice]:
+    """Every text that is scored."""
+    texts = [DataChoice(text=path, max_tokens=most) for path in files]
+    return texts if tokens is None else [*texts, DataChoice(tokens=tokens, max_tokens=most)]
 
 
 def _check(given: Mapping[str, Any]) -> None:

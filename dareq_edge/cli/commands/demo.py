@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dareq_edge.cli import options
-from dareq_edge.cli.commands.deploy import PROMPT, run_job
+from dareq_edge.cli.commands.deploy import run_job
 from dareq_edge.cli.evaluation import DataChoice, example
 from dareq_edge.cli.recipes import RecipeChoice
 from dareq_edge.errors import CheckpointError, SpecError
@@ -51,6 +51,6 @@ def demo(
         recipe=RecipeChoice(recipe).build(),
         data=DataChoice(max_tokens=MAX_TOKENS),
         overwrite=True,
-        prompt=PROMPT,
+        prompt=options.PROMPT,
     )
     run_job(job, as_json=json)

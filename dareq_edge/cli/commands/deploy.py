@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dareq_edge.cli.pages import Page
 
 MAX_TOKENS = 8192
-PROMPT = "The people of the United States"
 
 
 def deploy(
@@ -53,7 +52,7 @@ def deploy(
     keep_failed: Annotated[
         bool, typer.Option("--keep-failed", help="Keep the folder when parity fails; parity.json in it says so.")
     ] = False,
-    prompt: Annotated[str, typer.Option("--prompt", help="Start of the generated sample; '' for none.")] = PROMPT,
+    prompt: options.Prompt = options.PROMPT,
     threads: options.Threads = None,
     revision: options.Revision = None,
     overwrite: options.Overwrite = False,

@@ -41,6 +41,7 @@ def parity(
     threads: options.Threads = None,
     revision: options.Revision = None,
     report: options.Report = None,
+    prompt: options.Prompt = options.PROMPT,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -100,7 +101,7 @@ def _page(
 ) -> Report:
     """What --report shows, with text from every model that was compared."""
     from dareq_edge.cli.score_reports import parity_page
-    from dareq_edge.cli.side_by_side import PROMPT, side_by_side
+    from dareq_edge.cli.side_by_side import side_by_side
 
     given = context.params
     folder, trusted = exact.folder.path, bool(given["trust_remote_code"])
@@ -116,7 +117,7 @@ def _page(
         progress,
         original=original,
         quantized=None if given["checkpoint"] is None else Path(given["checkpoint"]),
-        samples=side_by_side(scorers, folder, PROMPT, exact.folder.stop_ids),
+        samples=side_by_side(scorers, folder, given["prompt"], exact.folder.stop_ids),
         threads=given["threads"],
         trust_remote_code=trusted,
     )

@@ -10,6 +10,7 @@ from dareq_edge.reporting.charts.frame import WIDTH, label, line
 from dareq_edge.reporting.markup import Markup, join
 from dareq_edge.reporting.numbers import short
 
+_FAR = 1e150  # the ratio of two such values is a number still
 _WIDE = 8.0  # largest value over smallest, from where a logarithmic axis reads better
 
 
@@ -47,15 +48,16 @@ def axis_for(values: Sequence[float], start: float, end: float, *, log: bool | N
     """An axis that holds all values, with some room.
 
     Args:
-        values: Finite, at least one.
+        values: At least one; what is beyond ±1e150 is taken as that.
         start: Place of the smallest.
         end: Place of the largest.
         log: ``None`` decides by how far apart the values are.
     """
-    low, high = min(values), max(values)
+    low, high = (min(max(v, -_FAR), _FAR) for v in (min(values), max(values)))
     if log is None:
         log = low > 0 and high > _WIDE * low
     if log and low > 0:
+        low, high = max(low, 1 / _FAR), max(high, 1 / _FAR)
         room = (high / low) ** 0.06 if high > low else 1.1
         return Axis(low / room, high * room, start, end, log=True)
     room = 0.06 * (high - low) or abs(high) * 0.01 or 1.0

@@ -130,7 +130,8 @@ def _moved(changed: Sequence[str]) -> str:
 _MEANING = (
     "W are the float weights, Ŵ what the codes stand for, a step is the scale of the weight's row or group. Rounding "
     "to nearest leaves at most half a step; further out weights were clipped, or moved on purpose by recipes that "
-    "make up for errors elsewhere: a smaller weight error is not always a better model, perplexity decides. Entropy "
+    "make up for errors elsewhere: a smaller weight error is not always a better model, perplexity decides. Factors "
+    "that a recipe moved from one matrix into another (dareq-entropy) count as weight error too. Entropy "
     f"is -Σ p ln p over {BINS} equal bins between the smallest and the largest value: before quantization that of "
     "the weights, after it that of the residuals."
 )
