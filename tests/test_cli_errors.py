@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dareq_edge import shards
 from dareq_edge.cli import main
+from fast import fast
 from tiny_models import tiny_opt
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +99,7 @@ def test_a_really_full_disk(place: Path, capsys: pytest.CaptureFixture[str]) -> 
         subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", fast([signal.SIGINT, signal.SIGTERM], signal.SIGINT))
 def test_an_interrupted_run_leaves_no_folder(place: Path, number: signal.Signals) -> None:
     code = (
         "import signal, sys, time\n"

@@ -12,6 +12,7 @@ import pytest
 
 from dareq_edge.cli import main
 from dareq_edge.manifest import Manifest
+from fast import fast
 from packed_folders import content
 from tiny_models import tiny_opt
 
@@ -36,7 +37,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return lines[0]
 
 
-@pytest.fixture(scope="module", params=[4, 8], ids=["4 bits", "8 bits"])
+@pytest.fixture(scope="module", params=fast([4, 8], 4), ids=["4 bits", "8 bits"])
 def mini(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """opt-mini exported as ``plain`` and packed as ``packed``, all through the command line."""
     place = tmp_path_factory.mktemp("mini")

@@ -10,6 +10,7 @@ import pytest
 
 from dareq_edge.cli import main
 from dareq_edge.manifest import Manifest
+from fast import fast
 from tiny_models import tiny_opt
 
 QUICK = ("--recipe", "dareq-reference")
@@ -34,7 +35,7 @@ def record(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
     return found
 
 
-@pytest.fixture(scope="module", params=["portable", "web"])
+@pytest.fixture(scope="module", params=fast(["portable", "web"], "web"))
 def folder(request: pytest.FixtureRequest, place: Path) -> Path:
     out = place / str(request.param)
     code = main(["export", str(place / "q"), "--out", str(out), "--profile", str(request.param)])

@@ -21,6 +21,7 @@ from dareq_export import export_onnx
 from dareq_export.planned import planned_size
 from dareq_export.profiles import ProfileName
 from exported import distance_from_transformers
+from fast import slow
 from mixed_plans import LLAMA, LLAMA_JOINED, OPT, OPT_JOINED
 from tiny_models import SPECIAL, rotary_configs, tiny_llama, tiny_opt
 
@@ -68,7 +69,9 @@ def joined(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "plan", "joins"), [("opt", OPT, OPT_JOINED), ("llama", LLAMA, LLAMA_JOINED)], ids=["opt", "llama"]
+    ("kind", "plan", "joins"),
+    [("opt", OPT, OPT_JOINED), slow(("llama", LLAMA, LLAMA_JOINED))],
+    ids=["opt", "llama"],
 )
 def test_every_matrix_in_its_own_form(
     tmp_path: Path, kind: str, plan: Mapping[str, QuantSpec], joins: set[str]

@@ -75,7 +75,7 @@ CASES = [
     ("gpt2", {"table_bits": 8, "group_size": 32}),
     ("gemma3", {"table_bits": 4, "group_size": 32}),
 ]
-OFTEN = [CASES[i] for i in (0, 1, 2, 4, 5, 7)]
+OFTEN = [CASES[i] for i in (0, 2, 5, 7)]
 
 
 @pytest.mark.parametrize(("kind", "options"), fast(CASES, *OFTEN))

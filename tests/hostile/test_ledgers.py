@@ -18,7 +18,7 @@ from fast import fast
 from hostile.mutations import changed_bytes, changed_json
 from tiny_models import tiny_opt
 
-CASES = [("json", 40), ("bytes", 20), ("json", 1200), ("bytes", 400)]
+CASES = [("json", 20), ("bytes", 10), ("json", 1200), ("bytes", 400)]
 RECIPES = "rtn,nf4@64"
 
 
