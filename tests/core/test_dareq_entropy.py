@@ -80,7 +80,7 @@ def test_even_gives_every_layer_the_same_rate(tmp_path: Path) -> None:
     assert spread[True] <= 2 * EVEN_BITS < spread[False]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast(FAMILIES, "opt-post", "gpt2", "gemma3"))
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str, tier: str) -> None:
     source = make(tmp_path / "m", family, torch.bfloat16)

@@ -42,7 +42,11 @@ CASES = [(family, "self") for family in [*OPTS, *FAMILIES]]
 CASES += [(family, tier) for family in ("opt-post", "gpt2", "gemma3") for tier in ("analytic", "weights")]
 
 
-@pytest.mark.parametrize(("family", "tier"), CASES)
+OFTEN = [(family, "self") for family in ("opt", "opt-post", "llama-tied", "gpt2", "gemma3")]
+OFTEN += [("gpt2", "analytic"), ("opt-post", "weights")]
+
+
+@pytest.mark.parametrize(("family", "tier"), fast(CASES, *OFTEN))
 def test_every_family_ends_up_complete_and_readable(tmp_path: Path, family: str, tier: str) -> None:
     source = make(tmp_path / "m", family, torch.bfloat16)
     options = QuantOptions(group_size=32, table_bits=8, scale_dtype="bfloat16")

@@ -21,6 +21,7 @@ from dareq_edge.tuning.numbers import Gains
 from dareq_edge.tuning.settings import Tuning
 from dareq_edge.tuning.student import opened
 from dareq_edge.tuning.tune import batches, tune
+from fast import slow
 from tiny_models import SPECIAL
 from tiny_sources import OPTS, make, open_source
 from tolerances import TUNING_BF16, TUNING_GRADIENT, TUNING_STORIES
@@ -145,7 +146,7 @@ def test_divergence_is_autograds(rows: int) -> None:
     assert (slope - s.grad).abs().max() <= TUNING_GRADIENT * s.grad.abs().max()
 
 
-@pytest.mark.parametrize(("dtype", "scales"), [(torch.float32, "float32"), (torch.bfloat16, "bfloat16")])
+@pytest.mark.parametrize(("dtype", "scales"), [slow((torch.float32, "float32")), (torch.bfloat16, "bfloat16")])
 @pytest.mark.parametrize("family", ["opt", "opt-post", "llama-tied", "gpt2", "gemma3"])
 @pytest.mark.parametrize("group_size", [None, 32])
 def test_the_loss_falls_and_codes_stay(

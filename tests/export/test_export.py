@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -55,6 +57,30 @@ def quantized(tmp_path: Path, kind: str, **options: object) -> Path:
     return out
 
 
+class Made(NamedTuple):
+    """A quantized checkpoint and what was exported from it; tests only read both."""
+
+    source: Path
+    folder: Path
+    manifest: Manifest
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """Exports by what they are made of, each made once: a capture takes seconds."""
+    found: dict[str, Made] = {}
+
+    def make(kind: str, **options: object) -> Made:
+        key = f"{kind} {sorted(options.items())}"
+        if key not in found:
+            place = tmp_path_factory.mktemp("made")
+            source = quantized(place, kind, **options)
+            found[key] = Made(source, place / "out", export_onnx(source, place / "out"))
+        return found[key]
+
+    return make
+
+
 CASES = [
     ("pre-LN", {"table_bits": 8}),
     ("pre-LN", {"table_bits": 4, "group_size": 32}),
@@ -79,24 +105,24 @@ OFTEN = [CASES[i] for i in (0, 3, 4, 5, 6, 8, 10)]
 
 
 @pytest.mark.parametrize(("kind", "options"), fast(CASES, *OFTEN))
-def test_graph_equals_transformers_on_the_dequantized_model(tmp_path: Path, kind: str, options: dict) -> None:
-    source = quantized(tmp_path, kind, **options)
-    export_onnx(source, tmp_path / "out")
-    assert distance_from_transformers(tmp_path / "out", source) <= tolerances.EXPORT_FP32
+def test_graph_equals_transformers_on_the_dequantized_model(
+    made: Callable[..., Made], kind: str, options: dict
+) -> None:
+    source, folder, _ = made(kind, **options)
+    assert distance_from_transformers(folder, source) <= tolerances.EXPORT_FP32
 
 
-def test_folder_is_what_its_manifest_says(tmp_path: Path) -> None:
-    source = quantized(tmp_path, "pre-LN", table_bits=8)
-    manifest = export_onnx(source, tmp_path / "out")
-    manifest.verify(tmp_path / "out")
-    assert Manifest.read(tmp_path / "out") == manifest
-    assert (tmp_path / "out" / NATIVE.data).stat().st_size == manifest.expected_bytes(NATIVE.data)
-    listed = {p.name for p in (tmp_path / "out").iterdir()} - {"dareq.json"}
+def test_folder_is_what_its_manifest_says(made: Callable[..., Made]) -> None:
+    _, folder, manifest = made("pre-LN", table_bits=8)
+    manifest.verify(folder)
+    assert Manifest.read(folder) == manifest
+    assert (folder / NATIVE.data).stat().st_size == manifest.expected_bytes(NATIVE.data)
+    listed = {p.name for p in folder.iterdir()} - {"dareq.json"}
     assert listed == set(manifest.files)
 
 
-def test_tied_head_and_embedding_read_the_same_bytes(tmp_path: Path) -> None:
-    manifest = export_onnx(quantized(tmp_path, "pre-LN", table_bits=8), tmp_path / "out")
+def test_tied_head_and_embedding_read_the_same_bytes(made: Callable[..., Made]) -> None:
+    manifest = made("pre-LN", table_bits=8).manifest
     for kind in ("qweight", "scales"):
         table = manifest.tensors[f"model.decoder.embed_tokens.{kind}"]
         head = manifest.tensors[f"lm_head.{kind}"]
@@ -107,16 +133,15 @@ def test_tied_head_and_embedding_read_the_same_bytes(tmp_path: Path) -> None:
         )
 
 
-def test_tied_float_table_is_stored_once(tmp_path: Path) -> None:
-    manifest = export_onnx(quantized(tmp_path, "pre-LN"), tmp_path / "out")
+def test_tied_float_table_is_stored_once(made: Callable[..., Made]) -> None:
+    manifest = made("pre-LN").manifest
     owners = [t for t in manifest.tensors.values() if t.shape == (96, 64) and t.shares is None]
     assert len(owners) == 1
 
 
-def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tmp_path: Path) -> None:
-    source = quantized(tmp_path, "pre-LN", table_bits=4, position_bits=8)
-    manifest = export_onnx(source, tmp_path / "out")
-    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(made: Callable[..., Made]) -> None:
+    source, folder, manifest = made("pre-LN", table_bits=4, position_bits=8)
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     places = {i.name: {e.key: e.value for e in i.external_data} for i in graph.initializer}
     read = [
         (int(places[n.input[index]]["offset"]), int(places[n.input[index]]["length"]))
@@ -132,9 +157,9 @@ def test_no_float_copy_of_a_quantized_weight_and_every_planned_matrix_lowered(tm
     assert not sizes & {(64, 64), (128, 64), (64, 128), (96, 64), (64, 96), (130, 64)}
 
 
-def test_positions_are_looked_up_in_the_quantized_table_after_opts_offset(tmp_path: Path) -> None:
-    export_onnx(quantized(tmp_path, "pre-LN", position_bits=8), tmp_path / "out")
-    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+def test_positions_are_looked_up_in_the_quantized_table_after_opts_offset(made: Callable[..., Made]) -> None:
+    folder = made("pre-LN", position_bits=8).folder
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     (lookup,) = [n for n in graph.node if n.op_type == "GatherBlockQuantized"]
     attributes = {a.name: a.i for a in lookup.attribute}
     assert attributes == {"gather_axis": 0, "quantize_axis": 1, "bits": 8, "block_size": 64}
@@ -143,17 +168,17 @@ def test_positions_are_looked_up_in_the_quantized_table_after_opts_offset(tmp_pa
     assert (offset.op_type, offset.input[0]) == ("Add", "position_ids")
 
 
-def test_graph_names_no_file_of_the_exporting_machine(tmp_path: Path) -> None:
-    export_onnx(quantized(tmp_path, "pre-LN"), tmp_path / "out")
-    data = (tmp_path / "out/model.onnx").read_bytes()
+def test_graph_names_no_file_of_the_exporting_machine(made: Callable[..., Made]) -> None:
+    folder = made("pre-LN").folder
+    data = (folder / "model.onnx").read_bytes()
     assert b"site-packages" not in data
     assert b"torch" not in data
     assert b".py" not in data
 
 
-def test_attention_reads_one_packed_projection_and_no_reshape_is_left(tmp_path: Path) -> None:
-    export_onnx(quantized(tmp_path, "post-LN", table_bits=8), tmp_path / "out")
-    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph
+def test_attention_reads_one_packed_projection_and_no_reshape_is_left(made: Callable[..., Made]) -> None:
+    folder = made("post-LN", table_bits=8).folder
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     attention = [n for n in graph.node if n.op_type == "GroupQueryAttention"]
     made_by = {name: n.op_type for n in graph.node for name in n.output}
     assert len(attention) == 2

@@ -63,7 +63,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return root / "q"
 
 
-@pytest.mark.parametrize("kind", fast(KINDS, "native", "web", "packed"))
+@pytest.mark.parametrize("kind", fast(KINDS, "web", "packed"))
 def test_every_kind_passes_the_same_kit(checkpoint: Path, tmp_path: Path, kind: str) -> None:
     KINDS[kind](checkpoint, tmp_path / "onnx")
     bundle(tmp_path / "onnx", tmp_path / "kit", random_tokens(200))

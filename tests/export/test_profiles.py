@@ -218,6 +218,7 @@ def test_an_unknown_profile_is_refused(opt: dict[str, Path], tmp_path: Path) -> 
         export_onnx(opt["source"], tmp_path / "out", profile="mobile")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_8_bit_cache_costs_what_it_costs_natively(opt: dict[str, Path], tmp_path: Path) -> None:
     for name in ("native", "portable"):
         export_onnx(
