@@ -126,17 +126,17 @@ def _work(order: Order, report: Connection) -> None:
 
 
 def _fill(order: Order, progress: Progress) -> Production:
-    checkpoint = Checkpoint.open(order.source, order.revision, trust_remote_code=order.trust_remote_code)
-    made = (_stored if order.storable else _dequantized)(order, checkpoint, progress)
-    errors = weight_errors(
-        checkpoint, order.out, order.options, progress, trust_remote_code=order.trust_remote_code
-    )  # after the work, whose time and memory are known by now
+    made = (_stored if order.storable else _dequantized)(order, progress)
+    trusted = order.trust_remote_code  # time and memory of the work are known by now
+    original = Checkpoint.open(order.source, order.revision, trust_remote_code=trusted)
+    errors = weight_errors(original, order.out, order.options, progress, trust_remote_code=trusted)
     return replace(made, errors=errors)
 
 
-def _stored(order: Order, checkpoint: Checkpoint, progress: Progress) -> Production:
+def _stored(order: Order, progress: Progress) -> Production:
     """A quantized checkpoint."""
     base, start = peak_resident(), time.perf_counter()
+    checkpoint = Checkpoint.open(order.source, order.revision, trust_remote_code=order.trust_remote_code)
     manifest = quantize_checkpoint(
         order.source,
         order.out,
@@ -158,9 +158,10 @@ def _stored(order: Order, checkpoint: Checkpoint, progress: Progress) -> Product
     return replace(made, coded_bytes=coded[0], coded_bits_per_weight=coded[1])
 
 
-def _dequantized(order: Order, checkpoint: Checkpoint, progress: Progress) -> Production:
+def _dequantized(order: Order, progress: Progress) -> Production:
     """A float checkpoint whose matrices went through the method."""
     base, start = peak_resident(), time.perf_counter()
+    checkpoint = Checkpoint.open(order.source, order.revision, trust_remote_code=order.trust_remote_code)
     size, bits = write_dequantized(
         checkpoint,
         order.out,
