@@ -148,8 +148,11 @@ def test_the_embedded_model_with_every_row(tmp_path: Path, capsys: pytest.Captur
     ]
     assert main(command) == 0
     shown = capsys.readouterr().out
-    for words in ("77.29", "61.94", "140.17", "27.65", "DARE-Q as recommended here", "EntQuant", "chunks-64"):
+    for words in ("77.29", "61.94", "140.17", "27.65", "DARE-Q as recommended here", "EntQuant", "paper's fp32 is"):
         assert words in shown
     assert "failed" not in shown
     assert "left out" not in shown, "the embedded text calibrates too"
     assert main([*command, "--json"]) == 0, "finished rows are read again"
+    (found,) = json.loads(capsys.readouterr().out)["reproductions"]
+    tried = {c["name"] for c in found["candidates"]}
+    assert {"chunks-64", "chunks-128", "lines-512-mean-keep-nobos-all"} <= tried  # the nearest of these are shown
