@@ -19,8 +19,7 @@ from dareq_edge.progress import Progress, silent
 from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.quantizers._grid import row_blocks
-
-_BINS = 128  # of the paper's histogram
+from dareq_edge.spread import Spread
 
 
 def weight_errors(
@@ -77,7 +76,7 @@ def matrix_error(
         weight: Floating [N, K].
         after: Of the same shape.
     """
-    before, residual = _Spread(), _Spread()
+    before, residual = Spread(), Spread()
     for w, r in _pieces(weight, after):
         before.widen(w)
         residual.widen(r)
@@ -101,28 +100,3 @@ def _pieces(
             yield w, w - torch.from_numpy(part.dequantize())
         else:
             yield w, w - after[rows]
-
-
-class _Spread:
-    """Sum of squares, extremes, and then counts in equal bins between them."""
-
-    def __init__(self) -> None:
-        self.squares, self._low, self._high = 0.0, math.inf, -math.inf
-        self._counts = torch.zeros(_BINS, dtype=torch.float64)
-
-    def widen(self, x: torch.Tensor) -> None:
-        """First every piece goes through this."""
-        self.squares += float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
-        low, high = (float(v) for v in x.aminmax())
-        self._low, self._high = min(self._low, low), max(self._high, high)
-
-    def count(self, x: torch.Tensor) -> None:
-        """Then every piece again through this."""
-        if self._low < self._high:
-            self._counts += torch.histc(x, _BINS, self._low, self._high).double()
-
-    @property
-    def entropy(self) -> float:
-        """−Σ p ln p, nats; 0 where all values are equal."""
-        total = self._counts.sum()
-        return float(torch.special.entr(self._counts / total).sum()) if total else 0.0

@@ -29,7 +29,6 @@ from dareq_edge.qtensor import QuantizedTensor
 from dareq_edge.quantized import read_plan, read_quantized
 from dareq_edge.quantizers._grid import row_blocks
 from dareq_edge.reporting.statistics import (
-    BINS,
     STEP_BINS,
     STEP_RANGE,
     ErrorStats,
@@ -37,6 +36,7 @@ from dareq_edge.reporting.statistics import (
     ScaleStats,
     WeightStats,
 )
+from dareq_edge.spread import Spread
 
 
 def weight_stats(
@@ -101,24 +101,21 @@ def error_stats(weight: torch.Tensor, value: QuantizedTensor) -> ErrorStats:
         weight: Floating [N, K].
         value: Of the same shape.
     """
-    noise = signal = largest = 0.0
-    w_range, r_range = _Range(), _Range()
+    largest = 0.0
+    before, after = Spread(), Spread()
     steps = np.zeros(STEP_BINS, np.int64)
     for w, r, s in _pieces(weight, value):
-        noise += float(np.square(r).sum())
-        signal += float(np.square(w).sum())
         in_steps = r / s
         largest = max(largest, float(np.abs(in_steps).max()))
         clipped = np.clip(in_steps, -STEP_RANGE, STEP_RANGE)
         steps += np.histogram(clipped, STEP_BINS, (-STEP_RANGE, STEP_RANGE))[0]
-        w_range.add(w)
-        r_range.add(r)
-    before, after = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+        before.widen(torch.from_numpy(w))
+        after.widen(torch.from_numpy(r))
     for w, r, _ in _pieces(weight, value):
-        before += w_range.histogram(w)
-        after += r_range.histogram(r)
-    relative = math.sqrt(noise / signal) if signal else 0.0
-    return ErrorStats(relative, largest, entropy(before), entropy(after), tuple(int(c) for c in steps))
+        before.count(torch.from_numpy(w))
+        after.count(torch.from_numpy(r))
+    relative = math.sqrt(after.squares / before.squares) if before.squares else 0.0
+    return ErrorStats(relative, largest, before.entropy, after.entropy, tuple(int(c) for c in steps))
 
 
 def entropy(counts: NDArray[np.int64]) -> float:
@@ -129,23 +126,6 @@ def entropy(counts: NDArray[np.int64]) -> float:
     """
     p = counts[counts > 0] / counts.sum()
     return max(0.0, float(-(p * np.log(p)).sum()))
-
-
-class _Range:
-    """Smallest and largest value so far, and histograms between them."""
-
-    def __init__(self) -> None:
-        self.low, self.high = math.inf, -math.inf
-
-    def add(self, x: NDArray[np.float64]) -> None:
-        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
-
-    def histogram(self, x: NDArray[np.float64]) -> NDArray[np.int64]:
-        """int64 [BINS]; all in one bin where the range is too narrow to be divided."""
-        width = (self.high - self.low) / BINS
-        if self.low + width <= self.low or self.high - width >= self.high:
-            return np.bincount([0], [x.size], BINS).astype(np.int64)
-        return np.histogram(x, BINS, (self.low, self.high))[0].astype(np.int64)
 
 
 def _pieces(
